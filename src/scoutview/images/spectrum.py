@@ -1,0 +1,117 @@
+"""Radial power spectrum of an image, and the energy of its Gaussian bands from it (Eq. 8, spec section 4).
+
+The bands are L_0 = I, L_k = G(sigma_k) * L_{k-1}, I_k = L_{k-1} - L_k for k = 1..5, I_6 = L_5, so that the six
+bands sum to I. With half-sample symmetric borders the type-II DCT diagonalises every symmetric filter: a
+coefficient (u, v) of an image of n_rows x n_columns has the frequency (pi u / n_rows, pi v / n_columns) rad/px,
+and the cascade multiplies it by exp(-S_k^2 r^2 / 2), with r its radius and S_k^2 = sigma_1^2 + ... + sigma_k^2.
+The variance of a band is therefore a sum over the power spectrum; binned by radius it is a dot product.
+
+A rescale by the factor s is itself such a filter (`prefilter_sigma`, `NYQUIST`) followed by a change of unit:
+a band of the rescaled image has sigma / s in pixels of the original.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+BAND_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
+BANDS = len(BAND_SIGMAS) + 1
+CASCADE_VARIANCES = np.cumsum(np.square((0.0, *BAND_SIGMAS)))
+
+BINS = 48
+SMALLEST_RADIUS = np.pi / 4096
+LARGEST_RADIUS = np.pi * np.sqrt(2) * 1.0001
+EDGES = np.geomspace(SMALLEST_RADIUS, LARGEST_RADIUS, BINS + 1)
+
+PIXEL_SIGMA = 0.5
+"""An image is taken to have been blurred by its own pixel: a Gaussian of half a pixel (as in SIFT)."""
+NYQUIST = np.pi
+"""Rescaling keeps the frequencies below the radius pi rad/px of the result: a disc, so it is isotropic."""
+
+_AMPLITUDE_UNIT = 1024.0
+"""Amplitudes are kept as fp16 multiples of 1/1024, which keeps variances above 1e-14 within 0.1%."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """power [48]: variance of the image per bin of frequency radius; radius [48]: its power-weighted r.m.s. radius.
+
+    The bins are `EDGES`, log-spaced in rad/px; the mean of the image is in none of them.
+    """
+
+    power: npt.NDArray[np.float64]
+    radius: npt.NDArray[np.float64]
+
+
+def radial_spectrum(image: npt.NDArray[np.floating]) -> Spectrum:
+    """Spectrum of an image [row, column] in [0, 1]."""
+    return spectrum_of_coefficients(fft.dctn(image.astype(np.float32, copy=False), norm="ortho"), image.shape)
+
+
+def spectrum_of_coefficients(coefficients: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Spectrum:
+    """Spectrum from the orthonormal DCT-II coefficients [row frequency, column frequency] of an image of `shape`."""
+    rows, columns = shape
+    squared = (np.pi * np.arange(rows, dtype=np.float32) / rows)[:, None] ** 2 + (
+        np.pi * np.arange(columns, dtype=np.float32) / columns
+    )[None] ** 2
+    power = np.square(coefficients, dtype=np.float64) / (rows * columns)
+    power[0, 0] = 0.0
+    # log of the squared radius: half a logarithm less per pixel than a square root and a search.
+    scale = BINS / (2 * np.log(LARGEST_RADIUS / SMALLEST_RADIUS))
+    squared[0, 0] = SMALLEST_RADIUS**2
+    index = ((np.log(squared) - 2 * np.log(SMALLEST_RADIUS)) * scale).astype(np.int64).clip(0, BINS - 1).ravel()
+    total = np.bincount(index, power.ravel(), BINS).astype(np.float64)
+    second = np.bincount(index, (power * squared).ravel(), BINS).astype(np.float64)
+    centre = EDGES[:-1] * EDGES[1:]
+    mean_squared = np.divide(second, total, out=centre.copy(), where=total > 0)
+    return Spectrum(power=total, radius=np.sqrt(mean_squared))
+
+
+def prefilter_sigma(scale: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Sigma of the anti-aliasing Gaussian of a rescale by `scale`, in pixels of the original.
+
+    It takes the image from the blur of its own pixel to that of the new one:
+    PIXEL_SIGMA * sqrt(1 / scale^2 - 1), and 0 when enlarging.
+    """
+    squared = np.square(np.asarray(scale, dtype=np.float64))
+    return PIXEL_SIGMA * np.sqrt(np.maximum(1.0 / squared - 1.0, 0.0))
+
+
+def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0) -> npt.NDArray[np.float64]:
+    """Standard deviations e_k of the six bands of the image rescaled by `scale` (Eq. 8, Omega = whole image).
+
+    scale: any shape [...]; returns [..., 6]. In units of the image.
+    """
+    factor = np.asarray(scale, dtype=np.float64)[..., None]
+    radius = spectrum.radius
+    prefilter = np.exp(-np.square(prefilter_sigma(factor) * radius))
+    # A bin that the Nyquist circle cuts is kept in part: by the logarithm of the radius within the bin.
+    cut = np.log(NYQUIST * factor / EDGES[:-1]) / np.log(EDGES[1] / EDGES[0])
+    inside = np.where(factor >= 1, 1.0, np.clip(cut, 0.0, 1.0))
+    power = spectrum.power * prefilter * inside
+    cascade = np.exp(-CASCADE_VARIANCES[:, None] * np.square(radius / factor)[..., None, :] / 2)
+    responses = np.concatenate([cascade[..., :-1, :] - cascade[..., 1:, :], cascade[..., -1:, :]], axis=-2)
+    energies: npt.NDArray[np.float64] = np.sqrt(np.einsum("...b,...kb->...k", power, np.square(responses)))
+    return energies
+
+
+def encode_spectrum(spectrum: Spectrum) -> bytes:
+    """192 bytes: fp16 amplitudes (square root of the power, unit 1/1024) [48], then fp16 radii [48]."""
+    amplitude = (np.sqrt(spectrum.power) * _AMPLITUDE_UNIT).astype("<f2")
+    return amplitude.tobytes() + spectrum.radius.astype("<f2").tobytes()
+
+
+def decode_spectrum(data: bytes) -> Spectrum:
+    """The inverse of `encode_spectrum`, up to fp16 rounding.
+
+    Raises:
+        ValueError: if there are not exactly 192 bytes.
+    """
+    if len(data) != 4 * BINS:
+        raise ValueError(f"a spectrum has {4 * BINS} bytes, this has {len(data)}")
+    values = np.frombuffer(data, dtype="<f2").astype(np.float64)
+    return Spectrum(power=np.square(values[:BINS] / _AMPLITUDE_UNIT), radius=values[BINS:])

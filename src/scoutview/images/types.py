@@ -1,0 +1,120 @@
+"""`Image`: stored pixel values with everything that is needed to interpret them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Modality = Literal["xray", "ct", "mr", "us"]
+MODALITIES: tuple[Modality, ...] = ("xray", "ct", "mr", "us")
+
+INT16_MAX = 32767
+SHIFT = 32768
+
+
+@dataclass(frozen=True)
+class Image:
+    """One 2D image, or one slice of a volume, as it will be stored.
+
+    pixels: int16 [row, column]. Physical value = pixels * slope + offset, in `units`.
+    shifted: unsigned values above 32767 were stored minus 32768 (the offset contains the shift);
+        reduced-resolution reads of such an image are still right, its sign is only moved.
+    units: "HU" for calibrated CT, else "" (arbitrary).
+    spacing: (row, column) distance of pixel centres in mm, or None when unknown.
+    patient, study, series, instance: identifiers as the source wrote them; they never reach the store,
+        only keyed hashes do. Empty means unknown.
+    slice_position: position along the slice normal in mm; slice_index: 0-based order within its series.
+    source_format: "dicom", "nifti", "picture" or "npz".
+    """
+
+    pixels: npt.NDArray[np.int16]
+    modality: Modality
+    slope: float = 1.0
+    offset: float = 0.0
+    units: str = ""
+    shifted: bool = False
+    spacing: tuple[float, float] | None = None
+    body_part: str = ""
+    view: str = ""
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    instance: str = ""
+    slice_index: int | None = None
+    slice_position: float | None = None
+    source_format: str = "picture"
+    manufacturer: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 2 or self.pixels.dtype != np.int16:
+            raise ValueError(
+                f"an image holds int16 [row, column] pixels; these are {self.pixels.dtype} {self.pixels.shape}: "
+                "convert them with to_int16"
+            )
+
+
+def to_int16(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.int16], float, float, bool]:
+    """Return (pixels, slope, offset, shifted) with values = pixels * slope + offset.
+
+    Integers of the int16 range are kept as they are. Unsigned 16-bit values above 32767 are shifted by
+    -32768. Anything else (floats, wider integers) is quantised linearly to 65535 levels of its own range,
+    an error of at most range / 131070.
+
+    Raises:
+        ValueError: if a float is not finite.
+    """
+    if values.dtype.kind in "iub":
+        low, high = int(values.min()), int(values.max())
+        if low >= -SHIFT and high <= INT16_MAX:
+            return values.astype(np.int16), 1.0, 0.0, False
+        if low >= 0 and high <= 2 * SHIFT - 1:
+            return (values.astype(np.int32) - SHIFT).astype(np.int16), 1.0, float(SHIFT), True
+    exact = values.astype(np.float64)
+    if not np.isfinite(exact).all():
+        raise ValueError("the image holds values that are not finite")
+    rounded = np.rint(exact)
+    if exact.min() >= -SHIFT and exact.max() <= INT16_MAX and np.array_equal(rounded, exact):
+        return rounded.astype(np.int16), 1.0, 0.0, False
+    minimum, maximum = float(exact.min()), float(exact.max())
+    slope = max((maximum - minimum) / (2 * SHIFT - 1), float(np.finfo(np.float32).tiny))
+    pixels = (np.rint((exact - minimum) / slope) - SHIFT).astype(np.int16)
+    return pixels, slope, minimum + SHIFT * slope, False
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the stored pixel values at full resolution: extremes, 0.5% and 99.5% percentiles, mean, sd."""
+
+    minimum: float
+    low: float
+    high: float
+    maximum: float
+    mean: float
+    deviation: float
+
+
+def measure(pixels: npt.NDArray[np.int16]) -> Statistics:
+    """Statistics of int16 [row, column] pixels, exact, from one histogram of the 65,536 possible values."""
+    shifted = pixels.astype(np.int32).ravel() + SHIFT
+    minimum = int(shifted.min())
+    counts = np.bincount(shifted - minimum)
+    levels = np.arange(minimum, minimum + counts.size) - SHIFT
+    cumulative = np.cumsum(counts)
+    total = int(cumulative[-1])
+    mean = float((counts * levels).sum() / total)
+    variance = float((counts * (levels - mean) ** 2).sum() / total)
+
+    def percentile(fraction: float) -> float:
+        return float(levels[np.searchsorted(cumulative, fraction * total)])
+
+    return Statistics(
+        minimum=float(levels[0]),
+        low=percentile(0.005),
+        high=percentile(0.995),
+        maximum=float(levels[-1]),
+        mean=mean,
+        deviation=variance**0.5,
+    )

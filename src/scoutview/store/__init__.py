@@ -1,0 +1,28 @@
+"""The archive on disk: immutable tar shards of HTJ2K codestreams, a Parquet catalog, annotations.
+
+In: int16 images with their rows. Out: checked pixels by row, the catalog as a table, labels, splits.
+"""
+
+from scoutview.store.annotations import Annotation, add_annotations, image_labels, read_annotations, split_of
+from scoutview.store.catalog import ImageRow, rows_to_table
+from scoutview.store.fsck import Damage, check_store
+from scoutview.store.reading import DamagedRecordError, Store
+from scoutview.store.shards import Record, make_record
+from scoutview.store.writing import StoreWriter
+
+__all__ = [
+    "Annotation",
+    "Damage",
+    "DamagedRecordError",
+    "ImageRow",
+    "Record",
+    "Store",
+    "StoreWriter",
+    "add_annotations",
+    "check_store",
+    "image_labels",
+    "make_record",
+    "read_annotations",
+    "rows_to_table",
+    "split_of",
+]

@@ -1,0 +1,115 @@
+"""The catalog: one Parquet file per shard with one row per image; its presence commits the shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scoutview.files import replacing
+
+INGEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """A row of the catalog. Identifiers are keyed hashes (HMAC); nothing here names a person.
+
+    Physical value = stored value * slope + offset, in `units`. Spacing and slice position in mm.
+    `low` and `high` are the 0.5% and 99.5% percentiles of the stored values at full resolution.
+    `prefix_nbytes_2` is the length of the prefix that decodes at 1/2 resolution, and so on.
+    """
+
+    image: str
+    modality: str
+    shard: str
+    offset_in_shard: int
+    nbytes: int
+    crc32: int
+    codec: str
+    prefix_nbytes_2: int
+    prefix_nbytes_4: int
+    prefix_nbytes_8: int
+    prefix_crc32_2: int
+    prefix_crc32_4: int
+    prefix_crc32_8: int
+    spectrum_offset: int
+    spectrum_nbytes: int
+    spectrum_crc32: int
+    spectrum_preprocessing: str
+    rows: int
+    columns: int
+    dtype: str
+    shifted: bool
+    slope: float
+    offset: float
+    units: str
+    row_spacing: float | None
+    column_spacing: float | None
+    body_part: str
+    view: str
+    patient: str
+    study: str
+    series: str
+    slice_index: int | None
+    slice_position: float | None
+    split: str
+    minimum: float
+    low: float
+    high: float
+    maximum: float
+    mean: float
+    deviation: float
+    pixel_sha256: str
+    difference_hash: str
+    source_format: str
+    manufacturer: str
+    file_key: str
+    path_key: str
+    name_key: str
+    instance_key: str
+    file_stamp: str
+    ingest_version: int
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def _arrow_schema() -> Any:
+    hints = get_type_hints(ImageRow)
+    columns = []
+    for field in fields(ImageRow):
+        hint = hints[field.name]
+        optional = isinstance(hint, UnionType)
+        kind = next(part for part in get_args(hint) if part is not NoneType) if optional else hint
+        columns.append(pa.field(field.name, _ARROW[kind], nullable=optional))
+    return pa.schema(columns)
+
+
+SCHEMA = _arrow_schema()
+
+
+def rows_to_table(rows: Iterable[ImageRow]) -> Any:
+    """An Arrow table of SCHEMA."""
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+
+
+def write_parquet(table: Any, path: Path) -> None:
+    """Write a Parquet file atomically, with page checksums and zstd."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> Any:
+    """Read one Parquet file and verify its page checksums.
+
+    Raises:
+        OSError, pyarrow.ArrowException: if the file is missing or damaged.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns)

@@ -1,0 +1,166 @@
+"""Reading a store: the catalog as one table, and an image's pixels after their checksum was verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from scoutview.errors import RunError, UsageError
+from scoutview.images import Spectrum, decode_spectrum
+from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, write_parquet
+from scoutview.store.codec import LEVELS, decode
+
+STORE_VERSION = 1
+
+
+class DamagedRecordError(RunError):
+    """A record whose bytes are not those that were written."""
+
+
+def read_store_json(path: Path) -> dict[str, Any]:
+    """The content of store.json.
+
+    Raises:
+        UsageError: if there is none, it cannot be read, or another version wrote it.
+    """
+    file = path / "store.json"
+    if not file.is_file():
+        raise UsageError(f"{path} is not a store (it has no store.json): make one with scoutview ingest")
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version = content["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is damaged ({error}): restore it from a copy or ingest again") from error
+    if version != STORE_VERSION:
+        raise UsageError(
+            f"{path} is a store of version {version}, this scoutview reads version {STORE_VERSION}: "
+            "use the scoutview that wrote it, or ingest again"
+        )
+    return content
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store opened for reading. Cheap to make and to send to another process; handles open when used."""
+
+    path: Path
+    salt_id: str
+    reference_energies: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a store.
+
+        Raises:
+            UsageError: if the folder is no store or a store of another version.
+        """
+        content = read_store_json(Path(path))
+        return cls(Path(path), content["salt_id"], content["reference_energies"])
+
+    def catalog_files(self) -> list[Path]:
+        """The committed catalog files, sorted by modality and shard."""
+        return sorted(file for file in self.path.glob("catalog/*/*.parquet") if file.parent.name != "merged")
+
+    def snapshot(self) -> str:
+        """16 hex digits that name the set of images: a hash over the (content-named) shards."""
+        names = "\n".join(f"{file.parent.name}/{file.stem}" for file in self.catalog_files())
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+    def catalog(self) -> Any:
+        """All rows as one Arrow table, sorted by modality, shard and place in the shard.
+
+        A merged copy is kept in catalog/merged and rebuilt when the set of shards has changed.
+
+        Raises:
+            RunError: if a catalog file is damaged.
+        """
+        merged = self.path / "catalog" / "merged" / f"{self.snapshot()}.parquet"
+        if merged.exists():
+            try:
+                return read_parquet(merged)
+            except (pa.ArrowException, OSError):
+                merged.unlink(missing_ok=True)
+        tables = []
+        for file in self.catalog_files():
+            try:
+                tables.append(read_parquet(file).cast(SCHEMA))
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise RunError(f"{file} is damaged ({error}): run scoutview fsck {self.path}") from error
+        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        if tables and os.access(self.path / "catalog", os.W_OK):
+            for old in merged.parent.glob("*.parquet"):
+                old.unlink(missing_ok=True)
+            write_parquet(table, merged)
+        return table
+
+    def rows(self) -> list[ImageRow]:
+        """The catalog as a list of rows."""
+        return [ImageRow(**row) for row in self.catalog().to_pylist()]
+
+    def quarantined(self) -> list[dict[str, str]]:
+        """Every file that was not taken: path, reason, detail."""
+        file = self.path / "quarantine.parquet"
+        if not file.exists():
+            return []
+        entries: list[dict[str, str]] = read_parquet(file).to_pylist()
+        return entries
+
+    def read(self, row: ImageRow, level: int = 0) -> npt.NDArray[np.int16]:
+        """Stored values int16 [row, column] at 1 / 2^level resolution; the crc32 is checked before the decode.
+
+        Raises:
+            DamagedRecordError: if the bytes are not those that were written.
+        """
+        return self.read_record(row, level)[0]
+
+    def read_record(self, row: ImageRow, level: int = 0) -> tuple[npt.NDArray[np.int16], Spectrum]:
+        """Pixels as `read` and the stored radial spectrum, in one range read."""
+        if not 0 <= level <= LEVELS:
+            raise ValueError(f"level {level} is not one of 0..{LEVELS}")
+        length, expected = [
+            (row.nbytes, row.crc32),
+            (row.prefix_nbytes_2, row.prefix_crc32_2),
+            (row.prefix_nbytes_4, row.prefix_crc32_4),
+            (row.prefix_nbytes_8, row.prefix_crc32_8),
+        ][level]
+        begin = row.offset_in_shard - row.spectrum_offset
+        data = self._pread(row, row.spectrum_offset, begin + length)
+        spectrum, codestream = data[: row.spectrum_nbytes], data[begin:]
+        if zlib.crc32(codestream) != expected or zlib.crc32(spectrum) != row.spectrum_crc32:
+            raise DamagedRecordError(
+                f"image {row.image} in {self.path}/shards/{row.modality}/{row.shard} at byte "
+                f"{row.offset_in_shard} is damaged (its checksum differs): run scoutview fsck {self.path}"
+            )
+        return decode(codestream, level), decode_spectrum(spectrum)
+
+    def read_spectrum(self, row: ImageRow) -> Spectrum:
+        """The stored radial spectrum alone."""
+        data = self._pread(row, row.spectrum_offset, row.spectrum_nbytes)
+        if zlib.crc32(data) != row.spectrum_crc32:
+            raise DamagedRecordError(
+                f"the spectrum of image {row.image} in {self.path}/shards/{row.modality}/{row.shard} is damaged: "
+                f"run scoutview fsck {self.path}"
+            )
+        return decode_spectrum(data)
+
+    def _pread(self, row: ImageRow, offset: int, length: int) -> bytes:
+        path = self.path / "shards" / row.modality / row.shard
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise DamagedRecordError(
+                f"shard {path} is missing: restore it from a copy, or run scoutview fsck {self.path} to list its images"
+            ) from error
+        try:
+            return os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,161 @@
+"""Adding images to a store: shard first, catalog row last, so that a kill leaves a readable store."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from scoutview.errors import RunError, UsageError
+from scoutview.files import write_json
+from scoutview.images import MODALITIES
+from scoutview.store.catalog import read_parquet, rows_to_table, write_parquet
+from scoutview.store.reading import STORE_VERSION, read_store_json
+from scoutview.store.shards import SHARD_BYTES, Record, ShardFile
+
+QUARANTINE = pa.schema(
+    [
+        ("path", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("file_key", pa.string()),
+        ("file_stamp", pa.string()),
+    ]
+)
+
+
+class StoreWriter:
+    """Appends to a store, one writer at a time (a lock file says so); use as a context manager.
+
+    `commit` makes everything added so far durable and visible; leaving the context commits, an error in it
+    discards what was not committed. A full disk is a RunError that says what was kept.
+    """
+
+    def __init__(self, path: Path, salt_id: str, shard_bytes: int = SHARD_BYTES) -> None:
+        self.path = path
+        self.shard_bytes = shard_bytes
+        self.open_shards: dict[str, ShardFile] = {}
+        self.pending_quarantine: list[dict[str, str]] = []
+        self._prepare(salt_id)
+
+    def _prepare(self, salt_id: str) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: give a folder for the store")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "store.json").exists():
+            names = {entry.name for entry in self.path.iterdir()}
+            if not names <= {".lock", "shards", "catalog", "annotations"}:
+                raise UsageError(f"{self.path} holds other files and no store.json: give a new or empty folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{self.path} is being written by another process: wait until it ends") from error
+        if (self.path / "store.json").exists():
+            known = read_store_json(self.path)["salt_id"]
+            if known != salt_id:
+                raise UsageError(
+                    f"{self.path} was written under another pseudonym secret ({known}, now {salt_id}): set "
+                    "SCOUTVIEW_KEY to the secret it was made with, or write a new store"
+                )
+        else:
+            write_json(
+                self.path / "store.json",
+                {"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}},
+            )
+        for leftover in self.path.glob("shards/*/.writing-*.tar"):
+            leftover.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            for shard in self.open_shards.values():
+                shard.discard()
+            self.open_shards.clear()
+            self.lock.close()
+
+    def add(self, record: Record) -> None:
+        """Append one image to the open shard of its modality; a full shard is committed."""
+        modality = record.row.modality
+        if modality not in MODALITIES:
+            raise UsageError(f"unknown modality {modality!r}: one of {', '.join(MODALITIES)}")
+        try:
+            if modality not in self.open_shards:
+                self.open_shards[modality] = ShardFile(self.path / "shards" / modality)
+            shard = self.open_shards[modality]
+            shard.append(record)
+            if shard.position >= self.shard_bytes:
+                self._commit_shard(modality)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def quarantine(self, path: str, reason: str, detail: str, file_key: str, file_stamp: str) -> None:
+        """Remember a file that was not taken, and why; replaces an older entry of the same file."""
+        self.pending_quarantine.append(
+            {"path": path, "reason": reason, "detail": detail, "file_key": file_key, "file_stamp": file_stamp}
+        )
+
+    def commit(self) -> None:
+        """Close the open shards, write their catalogs and the quarantine list."""
+        try:
+            for modality in sorted(self.open_shards):
+                self._commit_shard(modality)
+            if self.pending_quarantine:
+                self._write_quarantine()
+        except OSError as error:
+            raise self._full(error) from error
+
+    def set_reference_energies(self, energies: dict[str, Any]) -> None:
+        """Store the reference band energies per modality in store.json."""
+        content = read_store_json(self.path)
+        content["reference_energies"] = energies
+        write_json(self.path / "store.json", content)
+
+    def _commit_shard(self, modality: str) -> None:
+        shard = self.open_shards.pop(modality)
+        try:
+            name, rows = shard.close()
+        except OSError:
+            shard.discard()
+            raise
+        catalog = self.path / "catalog" / modality / f"{name.removesuffix('.tar')}.parquet"
+        write_parquet(rows_to_table(rows), catalog)
+
+    def _write_quarantine(self) -> None:
+        path = self.path / "quarantine.parquet"
+        entries: dict[str, dict[str, str]] = {}
+        known: Sequence[dict[str, str]] = read_parquet(path).to_pylist() if path.exists() else []
+        for entry in [*known, *self.pending_quarantine]:
+            entries[entry["file_key"]] = entry
+        write_parquet(pa.Table.from_pylist(list(entries.values()), schema=QUARANTINE), path)
+        self.pending_quarantine.clear()
+
+    def _full(self, error: OSError) -> RunError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return RunError(
+                f"the disk of {self.path} is full: free space and run the same command again; "
+                "what was committed is kept"
+            )
+        return RunError(f"cannot write to {self.path}: {os.strerror(error.errno or 0)}: {error.filename or ''}")
+
+
+def remove_quarantined(path: Path, file_keys: set[str]) -> None:
+    """Forget quarantine entries of files that have been taken since."""
+    listing = path / "quarantine.parquet"
+    if not listing.exists():
+        return
+    kept = [entry for entry in read_parquet(listing).to_pylist() if entry["file_key"] not in file_keys]
+    write_parquet(pa.Table.from_pylist(kept, schema=QUARANTINE), listing)
