@@ -30,7 +30,7 @@ EDGES = np.geomspace(SMALLEST_RADIUS, LARGEST_RADIUS, BINS + 1)
 PIXEL_SIGMA = 0.5
 """An image is taken to have been blurred by its own pixel: a Gaussian of half a pixel (as in SIFT)."""
 NYQUIST = np.pi
-"""Rescaling keeps the frequencies below the radius pi rad/px of the result: a disc, so it is isotropic."""
+"""Rescaling keeps the frequencies below pi rad/px of the result along each axis."""
 
 _AMPLITUDE_UNIT = 1024.0
 """Amplitudes are kept as fp16 multiples of 1/1024, which keeps variances above 1e-14 within 0.1%."""
@@ -89,14 +89,25 @@ def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0) -> npt.NDArray
     factor = np.asarray(scale, dtype=np.float64)[..., None]
     radius = spectrum.radius
     prefilter = np.exp(-np.square(prefilter_sigma(factor) * radius))
-    # A bin that the Nyquist circle cuts is kept in part: by the logarithm of the radius within the bin.
-    cut = np.log(NYQUIST * factor / EDGES[:-1]) / np.log(EDGES[1] / EDGES[0])
-    inside = np.where(factor >= 1, 1.0, np.clip(cut, 0.0, 1.0))
+    inside = np.where(factor >= 1, 1.0, _share_inside(NYQUIST * factor))
     power = spectrum.power * prefilter * inside
     cascade = np.exp(-CASCADE_VARIANCES[:, None] * np.square(radius / factor)[..., None, :] / 2)
     responses = np.concatenate([cascade[..., :-1, :] - cascade[..., 1:, :], cascade[..., -1:, :]], axis=-2)
     energies: npt.NDArray[np.float64] = np.sqrt(np.einsum("...b,...kb->...k", power, np.square(responses)))
     return energies
+
+
+def _share_inside(nyquist: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Share of each bin [..., 48] inside the square |frequency| <= nyquist [..., 1], for an isotropic spectrum.
+
+    A circle of radius r > nyquist has 1 - 4 arccos(nyquist / r) / pi of its length in the square. The share of a
+    bin is its mean over four radii, evenly spaced in the logarithm.
+    """
+    steps = (np.arange(4) + 0.5) / 4
+    radii = EDGES[:-1, None] * (EDGES[1] / EDGES[0]) ** steps
+    ratio = np.clip(nyquist[..., None] / radii, 0.0, 1.0)
+    share: npt.NDArray[np.float64] = np.clip(1.0 - 4.0 / np.pi * np.arccos(ratio), 0.0, 1.0).mean(-1)
+    return share
 
 
 def encode_spectrum(spectrum: Spectrum) -> bytes:

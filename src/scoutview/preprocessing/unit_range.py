@@ -100,7 +100,8 @@ def preprocess(
     """
     if calibration.modality == "ct" and calibration.units == "HU":
         physical = pixels.astype(np.float32) * np.float32(calibration.slope) + np.float32(calibration.offset)
-        return np.interp(physical, preprocessing.hounsfield, preprocessing.level).astype(np.float32)
+        curve: npt.NDArray[np.float64] = np.interp(physical, preprocessing.hounsfield, preprocessing.level)
+        return curve.astype(np.float32)
     low, high = calibration.low, calibration.high
     if high <= low:
         low, high = calibration.minimum, calibration.maximum

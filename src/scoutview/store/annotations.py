@@ -17,7 +17,9 @@ import pyarrow as pa
 from scoutview.errors import RunError
 from scoutview.store.catalog import ImageRow, read_parquet, write_parquet
 from scoutview.store.reading import Store
+from scoutview.store.writing import write_error
 
+Key = tuple[str, str, str, str]
 Kind = Literal["label", "box", "split"]
 
 SCHEMA = pa.schema(
@@ -41,7 +43,8 @@ class Annotation:
     """One statement about an image or a series.
 
     target: image id or series key. kind "label": `name` has `value` (text; "0"/"1" for a finding).
-    kind "box": a finding `name` in pixels, x and y of the top left corner, width, height.
+    kind "box": a finding `name` in pixels, x and y of the top left corner, width, height, with value "1"; with
+    value "0" and no coordinates the image was searched for it, and has none.
     kind "split": value is "train", "validation" or "test".
     """
 
@@ -58,17 +61,23 @@ class Annotation:
 
 
 def add_annotations(store: Store, annotations: Sequence[Annotation]) -> None:
-    """Append annotations as one new file, atomically; adding the same ones again changes nothing."""
-    if not annotations:
+    """Append annotations as one new file, atomically; adding what already holds changes nothing.
+
+    Raises:
+        RunError: if a file of annotations is damaged, or the new one cannot be written.
+    """
+    held = _grouped(read_annotations(store))
+    if all(held.get(key) == entries for key, entries in _grouped(annotations).items()):
         return
     content = [asdict(annotation) for annotation in annotations]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     existing = sorted((store.path / "annotations").glob("*.parquet"))
-    if existing and existing[-1].stem.endswith(digest):
-        return
     number = int(existing[-1].name.split("-")[0]) + 1 if existing else 1
     table = pa.Table.from_pylist(content, schema=SCHEMA)
-    write_parquet(table, store.path / "annotations" / f"{number:06d}-{digest}.parquet")
+    try:
+        write_parquet(table, store.path / "annotations" / f"{number:06d}-{digest}.parquet")
+    except OSError as error:
+        raise write_error(store.path, error) from error
 
 
 def read_annotations(store: Store) -> list[Annotation]:
@@ -77,17 +86,22 @@ def read_annotations(store: Store) -> list[Annotation]:
     Raises:
         RunError: if a file is damaged.
     """
-    groups: dict[tuple[str, str, str, str], list[Annotation]] = {}
+    groups: dict[Key, list[Annotation]] = {}
     for file in sorted((store.path / "annotations").glob("*.parquet")):
         try:
             entries = [Annotation(**entry) for entry in read_parquet(file).to_pylist()]
         except (pa.ArrowException, OSError) as error:
             raise RunError(f"{file} is damaged ({error}): remove it and add its labels again") from error
-        fresh: dict[tuple[str, str, str, str], list[Annotation]] = {}
-        for entry in entries:
-            fresh.setdefault((entry.target, entry.kind, entry.name, entry.reader), []).append(entry)
-        groups.update(fresh)
+        groups.update(_grouped(entries))
     return [entry for key in sorted(groups) for entry in groups[key]]
+
+
+def _grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:
+    """What replaces what: by target, kind, name and reader."""
+    groups: dict[Key, list[Annotation]] = {}
+    for entry in annotations:
+        groups.setdefault((entry.target, entry.kind, entry.name, entry.reader), []).append(entry)
+    return groups
 
 
 def image_labels(annotations: Iterable[Annotation], rows: Iterable[ImageRow]) -> dict[str, dict[str, str]]:

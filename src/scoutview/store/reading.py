@@ -158,7 +158,7 @@ class Store:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise DamagedRecordError(
-                f"shard {path} is missing: restore it from a copy, or run scoutview fsck {self.path} to list its images"
+                f"shard {path} is missing: restore it from a copy; scoutview fsck {self.path} lists its images"
             ) from error
         try:
             return os.pread(descriptor, length, offset)

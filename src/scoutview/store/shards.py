@@ -10,6 +10,7 @@ import hashlib
 import os
 import tarfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -139,7 +140,9 @@ class ShardFile:
 
     def discard(self) -> None:
         """Drop what was written; nothing of it was committed."""
-        self.file.close()
+        # Closing flushes, which fails again on a full disk.
+        with suppress(OSError):
+            self.file.close()
         self.path.unlink(missing_ok=True)
 
     def _member(self, name: str, data: bytes) -> int:

@@ -45,10 +45,16 @@ class StoreWriter:
         self._prepare(salt_id)
 
     def _prepare(self, salt_id: str) -> None:
+        try:
+            self._prepare_folder(salt_id)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _prepare_folder(self, salt_id: str) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file: give a folder for the store")
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "store.json").exists():
-            names = {entry.name for entry in self.path.iterdir()}
+            names = {entry.name for entry in self.path.iterdir() if not _is_temporary(entry)}
             if not names <= {".lock", "shards", "catalog", "annotations"}:
                 raise UsageError(f"{self.path} holds other files and no store.json: give a new or empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -56,6 +62,7 @@ class StoreWriter:
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.lock.close()
             raise UsageError(f"{self.path} is being written by another process: wait until it ends") from error
         if (self.path / "store.json").exists():
             known = read_store_json(self.path)["salt_id"]
@@ -69,8 +76,8 @@ class StoreWriter:
                 self.path / "store.json",
                 {"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}},
             )
-        for leftover in self.path.glob("shards/*/.writing-*.tar"):
-            leftover.unlink()
+        for leftover in [*self.path.glob("shards/*/.writing-*.tar"), *self.path.rglob(".*.tmp")]:
+            leftover.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +129,10 @@ class StoreWriter:
         """Store the reference band energies per modality in store.json."""
         content = read_store_json(self.path)
         content["reference_energies"] = energies
-        write_json(self.path / "store.json", content)
+        try:
+            write_json(self.path / "store.json", content)
+        except OSError as error:
+            raise self._full(error) from error
 
     def _commit_shard(self, modality: str) -> None:
         shard = self.open_shards.pop(modality)
@@ -144,18 +154,37 @@ class StoreWriter:
         self.pending_quarantine.clear()
 
     def _full(self, error: OSError) -> RunError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return RunError(
-                f"the disk of {self.path} is full: free space and run the same command again; "
-                "what was committed is kept"
-            )
-        return RunError(f"cannot write to {self.path}: {os.strerror(error.errno or 0)}: {error.filename or ''}")
+        return write_error(self.path, error)
+
+
+def write_error(path: Path, error: OSError) -> RunError:
+    """One line that says why nothing more can be written to a store."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunError(
+            f"the disk of {path} is full: free space and run the same command again; what was committed is kept"
+        )
+    reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+    return RunError(
+        f"cannot write to {path} ({reason}): check the disk and its permissions, then run the command again"
+    )
+
+
+def _is_temporary(path: Path) -> bool:
+    """A file that a killed process left while it was replacing another."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def remove_quarantined(path: Path, file_keys: set[str]) -> None:
-    """Forget quarantine entries of files that have been taken since."""
+    """Forget quarantine entries of files that have been taken since.
+
+    Raises:
+        RunError: if the list cannot be written.
+    """
     listing = path / "quarantine.parquet"
-    if not listing.exists():
+    if not file_keys or not listing.exists():
         return
     kept = [entry for entry in read_parquet(listing).to_pylist() if entry["file_key"] not in file_keys]
-    write_parquet(pa.Table.from_pylist(kept, schema=QUARANTINE), listing)
+    try:
+        write_parquet(pa.Table.from_pylist(kept, schema=QUARANTINE), listing)
+    except OSError as error:
+        raise write_error(path, error) from error

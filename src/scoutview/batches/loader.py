@@ -1,0 +1,138 @@
+"""torch's DataLoader over the plan: workers read, check, decode, preprocess, draw parameters, transform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from scoutview.batches.archive import Archive
+from scoutview.batches.reading import read_unit_image
+from scoutview.batches.sampler import BatchPlan, Draw
+from scoutview.preprocessing import Preprocessing
+from scoutview.views import (
+    ReferenceEnergies,
+    ViewBatch,
+    ViewParameters,
+    ViewSettings,
+    draw_parameters,
+    image_coefficients,
+    needed_frequencies,
+)
+
+
+@dataclass(frozen=True)
+class ViewSample:
+    """One image on its way into a batch: DCT coefficients [row frequency, column frequency] and view parameters."""
+
+    draw: Draw
+    shape: tuple[int, int]
+    coefficients: npt.NDArray[np.float32]
+    parameters: ViewParameters
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A rank's part of a global batch. index, position [image]: see `Draw`; modality [image]: number in the plan."""
+
+    step: int
+    views: ViewBatch
+    index: Tensor
+    position: Tensor
+    modality: Tensor
+
+
+@dataclass(frozen=True)
+class ViewDataset(Dataset[ViewSample]):
+    """Maps a `Draw` to a `ViewSample`; picklable, and without open handles."""
+
+    archive: Archive
+    preprocessing: Preprocessing
+    settings: ViewSettings
+    references: dict[str, ReferenceEnergies]
+    seed: int
+
+    def __getitem__(self, draw: Any) -> ViewSample:
+        image, spectrum = read_unit_image(self.archive, draw.index, self.preprocessing)
+        row = self.archive.rows[draw.index]
+        parameters = draw_parameters(
+            self.settings,
+            (image.shape[0], image.shape[1]),
+            spectrum,
+            self.references[row.modality],
+            seed=self.seed,
+            step=draw.step,
+            position=draw.position,
+        )
+        kept = needed_frequencies((image.shape[0], image.shape[1]), float(parameters.scale.max()))
+        return ViewSample(draw, (image.shape[0], image.shape[1]), image_coefficients(image, kept), parameters)
+
+
+def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
+    """Stack samples; coefficients are zero-padded to the largest of the batch, which adds frequencies that are 0."""
+    rows = max(sample.coefficients.shape[0] for sample in samples)
+    columns = max(sample.coefficients.shape[1] for sample in samples)
+    coefficients = torch.zeros(len(samples), rows, columns)
+    for number, sample in enumerate(samples):
+        height, width = sample.coefficients.shape
+        coefficients[number, :height, :width] = torch.from_numpy(sample.coefficients)
+    names = ("scale", "top", "left", "bands", "gamma", "gain", "bias")
+    stacked = {
+        name: torch.from_numpy(np.stack([getattr(sample.parameters, name) for sample in samples])) for name in names
+    }
+    shape = torch.tensor([sample.shape for sample in samples], dtype=torch.float32)
+    position = torch.tensor([sample.draw.position for sample in samples])
+    return TrainingBatch(
+        step=samples[0].draw.step,
+        views=ViewBatch(coefficients=coefficients, shape=shape, **stacked),
+        index=torch.tensor([sample.draw.index for sample in samples]),
+        position=position,
+        modality=position // share,
+    )
+
+
+@dataclass(frozen=True)
+class _Collate:
+    share: int
+
+    def __call__(self, samples: list[ViewSample]) -> TrainingBatch:
+        return collate_views(samples, self.share)
+
+
+def view_loader(
+    dataset: ViewDataset, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
+) -> Iterator[TrainingBatch]:
+    """Iterate over a rank's batches of steps first, ..., last - 1. Workers are spawned, and read ahead."""
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=_Batches(plan, first, last, rank, ranks),
+        collate_fn=_Collate(plan.share),
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=3 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What DataLoader calls a batch sampler: re-iterable, with a length."""
+
+    plan: BatchPlan
+    first: int
+    last: int
+    rank: int
+    ranks: int
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self.plan.batches(self.first, self.last, self.rank, self.ranks)
+
+    def __len__(self) -> int:
+        return self.last - self.first

@@ -1,0 +1,37 @@
+"""`scoutview fsck`: is everything in a store as it was written?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+
+from scoutview.store import Store, check_store
+from scoutview.store.fsck import uncommitted_shards
+
+
+def fsck(store: Path, *, json: bool = False) -> int:
+    """Verify a store: every checksum, every image against its hash, every table.
+
+    Args:
+        store: Folder of the store.
+        json: End with one line of JSON for programs.
+
+    Returns:
+        0 when nothing is damaged, else 1.
+
+    Raises:
+        UsageError: The folder is no store, or one of another version.
+    """
+    opened = Store.open(store)
+    images, damages = check_store(opened)
+    for damage in damages:
+        print(f"damaged: {damage.file}{' image ' + damage.image if damage.image else ''}: {damage.reason}")
+    for shard in uncommitted_shards(opened):
+        print(f"note: {shard} belongs to no catalog: an interrupted ingest left it; it may be removed")
+    print(f"{images} images checked, {len(damages)} damaged")
+    if damages:
+        print("restore the damaged files from a copy, or ingest their sources into a new store")
+    if json:
+        print(dumps({"images": images, "damaged": [asdict(damage) for damage in damages]}), flush=True)
+    return 1 if damages else 0

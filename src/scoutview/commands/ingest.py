@@ -1,0 +1,118 @@
+"""`scoutview ingest`: files and folders into a store."""
+
+from __future__ import annotations
+
+import sys
+from json import dumps
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scoutview.errors import RunError
+from scoutview.ingest import IngestSummary, fix_of, run_ingest
+
+
+def ingest(
+    sources: list[Path],
+    *,
+    out: Path,
+    labels: Path | None = None,
+    label_columns: list[str] | None = None,
+    patient_column: str | None = None,
+    modality: Literal["xray", "ct", "mr", "us"] | None = None,
+    workers: int = 0,
+    json: bool = False,
+) -> IngestSummary:
+    """Take DICOM, NIfTI, PNG, JPEG, TIFF and npz files into a store.
+
+    What cannot be taken right is not taken: it is listed with its reason in the store's quarantine. Running the
+    same command again continues an interrupted ingest and adds new files only.
+
+    Args:
+        sources: Files and folders, searched through all their levels.
+        out: Folder of the store; made when it does not exist.
+        labels: CSV file with a column file or id, and a column per label.
+        label_columns: Columns of the CSV file to take as labels, instead of all that look like labels.
+        patient_column: Column of the CSV file that says which images are of one patient.
+        modality: What the files show that do not say so themselves, which is all but DICOM.
+        workers: Number of processes that read files, 0 for one per core.
+        json: End with one line of JSON for programs.
+
+    Returns:
+        Counts over all files of the sources.
+
+    Raises:
+        UsageError: Wrong sources, labels or store.
+        RunError: Nothing could be taken, or the store could not be written.
+    """
+    with _Progress() as progress:
+        summary = run_ingest(
+            sources,
+            out,
+            labels=labels,
+            label_columns=label_columns,
+            patient_column=patient_column,
+            modality=modality,
+            workers=workers,
+            progress=progress.show,
+        )
+    _print(summary, out)
+    if json:
+        print(dumps(summary.counts()), flush=True)
+    if summary.taken == 0:
+        counted = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.items())
+        most = max(summary.reasons, key=lambda reason: summary.reasons[reason])
+        raise RunError(f"nothing could be taken from {summary.files} files ({counted}): {most}: {fix_of(most)}")
+    return summary
+
+
+class _Progress:
+    """A bar on a terminal's stderr; elsewhere a line for every tenth of the files."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=self.console, transient=True)
+        self.task = self.bar.add_task("reading", total=None)
+        self.tenth = 0
+
+    def __enter__(self) -> _Progress:
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self.bar.stop()
+
+    def show(self, done: int, total: int) -> None:
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=done, total=total)
+        elif done * 10 // total > self.tenth:
+            self.tenth = done * 10 // total
+            print(f"{done} of {total} files", file=sys.stderr, flush=True)
+
+
+def _print(summary: IngestSummary, out: Path) -> None:
+    console = Console()
+    lines = [
+        ("files", summary.files, ""),
+        ("taken", summary.taken, f"{summary.images} images in {out}"),
+        *([("volumes", summary.volumes, "NIfTI")] if summary.volumes else []),
+        *([("constant slices", summary.constant, "left out: all pixels have one value")] if summary.constant else []),
+        ("quarantined", summary.quarantined, f"{out / 'quarantine.parquet'}" if summary.quarantined else ""),
+        *[(f"  {reason}", count, fix_of(reason)) for reason, count in summary.reasons.items()],
+    ]
+    if console.is_terminal:
+        table = Table(show_header=False, box=None)
+        for name, count, text in lines:
+            table.add_row(name, str(count), text)
+        console.print(table)
+    else:
+        for name, count, text in lines:
+            print(f"{name}: {count}{'  ' + text if text else ''}")
+    for note in summary.notes:
+        print(f"note: {note}")

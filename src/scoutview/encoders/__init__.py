@@ -1,0 +1,20 @@
+"""Networks, heads, and the encoder file that carries weights, preprocessing and provenance together.
+
+In: an architecture name or an encoder file. Out: a module from [image, 1, row, column] to features [image, F].
+"""
+
+from scoutview.encoders.embedding import embed_images
+from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrained_encoder
+from scoutview.encoders.projector import Projector
+from scoutview.encoders.resnet import ResNet, make_resnet
+
+__all__ = [
+    "Encoder",
+    "Projector",
+    "ResNet",
+    "embed_images",
+    "load_encoder",
+    "make_resnet",
+    "save_encoder",
+    "untrained_encoder",
+]

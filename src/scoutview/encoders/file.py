@@ -1,0 +1,115 @@
+"""The encoder file: safetensors weights with architecture, preprocessing, input size and provenance as metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from scoutview.encoders.resnet import ResNet, make_resnet
+from scoutview.errors import RunError, UsageError
+from scoutview.files import replacing
+from scoutview.preprocessing import Preprocessing
+
+FORMAT = "scoutview-encoder-1"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network with all that is needed to use it.
+
+    network: [image, 1, row, column] in [0, 1] -> features [image, F]. input_size: side in px of the square that
+    `network_input` makes for it. provenance: where the weights come from; {} for an untrained network.
+    """
+
+    architecture: str
+    network: ResNet
+    preprocessing: Preprocessing
+    input_size: int
+    provenance: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For tables: the architecture, and whether it was trained."""
+        return self.architecture if self.provenance else f"{self.architecture}, untrained"
+
+
+def untrained_encoder(architecture: str, input_size: int, preprocessing: Preprocessing, seed: int = 0) -> Encoder:
+    """The same network with random weights: the reference of every comparison."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make_resnet(architecture)
+    return Encoder(architecture, network, preprocessing, input_size, {})
+
+
+def save_encoder(encoder: Encoder, path: Path) -> None:
+    """Write the file atomically, and load it again before it takes its name.
+
+    Raises:
+        RunError: if what was written does not load to the same weights.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.network.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "architecture": encoder.architecture,
+        "preprocessing": json.dumps(asdict(encoder.preprocessing)),
+        "input_size": str(encoder.input_size),
+        "provenance": json.dumps(encoder.provenance, sort_keys=True),
+    }
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata=metadata)
+        written = _load(temporary).network.state_dict()
+        if any(not torch.equal(value, written[name]) for name, value in weights.items()):
+            raise RunError(f"{path} did not load to the weights that were written: check the disk")
+
+
+def load_encoder(source: Path | str) -> Encoder:
+    """Load an encoder file, or that of a run folder.
+
+    Raises:
+        UsageError: if there is none, it is damaged, not scoutview's, or does not fit its own architecture.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / "encoder.safetensors"
+    if not path.is_file():
+        raise UsageError(
+            f"{source} has no encoder: give a run folder, an encoder.safetensors file, or none for random weights"
+        )
+    return _load(path)
+
+
+def _load(path: Path) -> Encoder:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} cannot be read as safetensors ({error}): it is damaged or no such file") from error
+    if metadata.get("format") != FORMAT:
+        raise UsageError(f"{path} is no {FORMAT} file (format {metadata.get('format')}): export it with scoutview")
+    network = make_resnet(metadata["architecture"])
+    expected = network.state_dict()
+    wrong = sorted(
+        name
+        for name in {*expected, *weights}
+        if name not in expected or name not in weights or expected[name].shape != weights[name].shape
+    )
+    if wrong:
+        raise UsageError(
+            f"{path} says {metadata['architecture']} but {len(wrong)} of its tensors do not fit it "
+            f"(first: {wrong[0]}): it is damaged or of another architecture"
+        )
+    network.load_state_dict(weights, strict=True)
+    return Encoder(
+        architecture=metadata["architecture"],
+        network=network,
+        preprocessing=Preprocessing.from_dict(json.loads(metadata["preprocessing"])),
+        input_size=int(metadata["input_size"]),
+        provenance=json.loads(metadata["provenance"]),
+    )

@@ -1,0 +1,201 @@
+"""Stored values of a single DICOM frame, exactly as the encoder of the file had them (PS3.5 section 8).
+
+imagecodecs decodes the lossless and JPEG 2000 families (exact on every public sample); pydicom does the rest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.encaps import get_frame
+from pydicom.pixels import pixel_array
+from pydicom.tag import Tag
+
+from scoutview.ingest.refusals import RefusedError
+
+_PIXEL_TAGS = [
+    Tag(keyword)
+    for keyword in (
+        "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation",
+        "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData",
+        "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    )
+]  # fmt: skip
+
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"})
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+RLE = "1.2.840.10008.1.2.5"
+_JPEG_2000 = frozenset(
+    {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"} | {f"1.2.840.10008.1.2.4.20{i}" for i in (1, 2, 3)}
+)
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "1.2.840.10008.1.2.4.57": imagecodecs.ljpeg_decode,
+    "1.2.840.10008.1.2.4.70": imagecodecs.ljpeg_decode,
+    "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_decode,
+    "1.2.840.10008.1.2.4.81": imagecodecs.jpegls_decode,
+    "1.2.840.10008.1.2.4.90": imagecodecs.jpeg2k_decode,
+    "1.2.840.10008.1.2.4.91": imagecodecs.jpeg2k_decode,
+    "1.2.840.10008.1.2.4.201": imagecodecs.htj2k_decode,
+    "1.2.840.10008.1.2.4.202": imagecodecs.htj2k_decode,
+    "1.2.840.10008.1.2.4.203": imagecodecs.htj2k_decode,
+}
+_END_OF_IMAGE = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """The Image Pixel module (PS3.3 C.7.6.3), checked: one frame, 8 or 16 bits, one or three samples."""
+
+    syntax: str
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @property
+    def lowest(self) -> int:
+        """The smallest value that the stored bits can hold."""
+        return -(1 << (self.bits_stored - 1)) if self.signed else 0
+
+    @property
+    def highest(self) -> int:
+        """The largest value that the stored bits can hold."""
+        return (1 << (self.bits_stored - int(self.signed))) - 1
+
+
+def decode_frame(path: Path, form: PixelFormat) -> npt.NDArray[Any]:
+    """Stored values [row, column], or luma 0..255 (ITU-R BT.601, as in JPEG) of a three-sample frame.
+
+    Raises:
+        RefusedError: no_decoder:<transfer syntax>, no_pixels, bits, truncated or decode_error.
+    """
+    lossy_12_bit = form.syntax == JPEG_EXTENDED and form.bits_stored > 8
+    known = form.syntax in NATIVE or form.syntax in _DECODERS or form.syntax in (JPEG_BASELINE, JPEG_EXTENDED, RLE)
+    if lossy_12_bit or not known:
+        raise RefusedError(f"no_decoder:{form.syntax}", "no decoder is known to be right for this transfer syntax")
+    dataset = _read_pixels(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if form.syntax in NATIVE:
+                return _native(dataset, form)
+            return _encapsulated(dataset, form)
+    except RefusedError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RefusedError("decode_error", f"{type(error).__name__} while decoding the pixels") from error
+
+
+def _read_pixels(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, specific_tags=list(_PIXEL_TAGS))
+    except EOFError as error:
+        raise RefusedError("truncated", "the file ends within an element") from error
+    except OSError as error:
+        raise RefusedError("unreadable", "the file cannot be read") from error
+    except Exception as error:
+        raise RefusedError("bad_header", f"the elements cannot be parsed ({type(error).__name__})") from error
+    if "PixelData" not in dataset:
+        if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+            raise RefusedError("bits", "floating point pixel data")
+        raise RefusedError("no_pixels", "there is no Pixel Data element")
+    if not dataset.PixelData:
+        raise RefusedError("truncated", "the Pixel Data element is empty")
+    return dataset
+
+
+def _native(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
+    data = dataset.PixelData
+    samples = 2 if form.photometric == "YBR_FULL_422" else form.samples
+    expected = form.rows * form.columns * samples * (form.bits_allocated // 8)
+    if len(data) < expected:
+        raise RefusedError("truncated", f"{len(data)} bytes of pixels where {expected} are needed")
+    if form.samples == 3:
+        return _luma(dataset, form)
+    kind = {8: "u1", 16: "<u2" if form.syntax != "1.2.840.10008.1.2.2" else ">u2"}[form.bits_allocated]
+    if form.syntax == "1.2.840.10008.1.2.2" and form.bits_allocated == 8 and dataset["PixelData"].VR == "OW":
+        # 8-bit pixels in big endian 16-bit words: every pair of bytes is swapped (PS3.5 8.1.1).
+        padded = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").view("u1")
+        values = padded[: form.rows * form.columns]
+    else:
+        values = np.frombuffer(data, kind, form.rows * form.columns)
+    shifted = values.astype(np.uint16) >> (form.high_bit + 1 - form.bits_stored)
+    return _stored_bits(shifted.reshape(form.rows, form.columns), form)
+
+
+def _stored_bits(values: npt.NDArray[Any], form: PixelFormat) -> npt.NDArray[Any]:
+    """Keep the stored bits and their sign; bits above them may hold overlays or a wrong sign extension."""
+    mask = (1 << form.bits_stored) - 1
+    unsigned = values.astype(np.int32) & mask
+    if not form.signed:
+        return unsigned.astype(np.uint16)
+    sign = 1 << (form.bits_stored - 1)
+    return ((unsigned ^ sign) - sign).astype(np.int16)
+
+
+def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
+    if not dataset["PixelData"].is_undefined_length:
+        raise RefusedError("decode_error", "compressed pixel data that are not encapsulated")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if form.syntax != RLE and _END_OF_IMAGE not in frame[-64:]:
+        raise RefusedError("truncated", "the compressed data lack their end marker")
+    if form.syntax in (JPEG_BASELINE, JPEG_EXTENDED):
+        if form.samples == 3:
+            return _luma(dataset, form)
+        decoded = pixel_array(dataset, raw=True)
+    elif form.syntax == RLE:
+        decoded = _run_lengths(frame, form)
+    else:
+        decoded = np.asarray(_DECODERS[form.syntax](frame))
+    expected = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, 3)
+    if decoded.shape != expected:
+        raise RefusedError("decode_error", f"the codestream holds {decoded.shape}, the header says {expected}")
+    if form.samples == 1:
+        return _stored_bits(decoded, form)
+    # JPEG 2000 undoes its own colour transform; elsewhere the samples are what the photometric says.
+    if form.photometric == "RGB" or (form.syntax in _JPEG_2000 and form.photometric != "YBR_FULL"):
+        return luma_of(decoded)
+    return np.asarray(decoded[..., 0], dtype=np.uint8)
+
+
+def _run_lengths(frame: bytes, form: PixelFormat) -> npt.NDArray[Any]:
+    """RLE (PS3.5 annex G): byte planes, most significant first, sample after sample."""
+    kind = np.dtype("u1" if form.bits_allocated == 8 else "<u2")
+    raw = imagecodecs.dicomrle_decode(frame, kind)
+    values = np.frombuffer(raw, kind)
+    expected = form.rows * form.columns * form.samples
+    if values.size < expected:
+        raise RefusedError("truncated", "the run lengths end early")
+    if form.samples == 1:
+        return np.asarray(values[:expected].reshape(form.rows, form.columns))
+    return np.moveaxis(values[:expected].reshape(form.samples, form.rows, form.columns), 0, -1)
+
+
+def _luma(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
+    """Luma of a frame that pydicom decodes: it knows planar configurations, subsampling and JPEG's transforms."""
+    if form.photometric.startswith("YBR_FULL") and form.syntax in NATIVE:
+        return np.asarray(pixel_array(dataset, raw=True)[..., 0], dtype=np.uint8)
+    return luma_of(pixel_array(dataset))
+
+
+def luma_of(rgb: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """0.299 R + 0.587 G + 0.114 B of [row, column, 3], rounded, in the type of the samples."""
+    weighted = rgb[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return np.asarray(np.rint(weighted), dtype=rgb.dtype)

@@ -1,0 +1,36 @@
+"""Bounds on every image, whatever its format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from scoutview.ingest.refusals import RefusedError
+
+SMALLEST_SIDE = 16
+"""px; four halvings of a smaller image leave nothing."""
+LARGEST_AREA = 2**28
+"""px; such an image takes 2 GB while its spectrum is computed."""
+
+
+def check_size(rows: int, columns: int) -> None:
+    """Refuse an image by its size, before it is decoded.
+
+    Raises:
+        RefusedError: too_small or too_large.
+    """
+    if min(rows, columns) < SMALLEST_SIDE:
+        raise RefusedError("too_small", f"{rows} x {columns} px")
+    if rows * columns > LARGEST_AREA:
+        raise RefusedError("too_large", f"{rows} x {columns} px")
+
+
+def check_varies(pixels: npt.NDArray[Any]) -> None:
+    """Refuse an image all of whose pixels are equal.
+
+    Raises:
+        RefusedError: constant.
+    """
+    if pixels.min() == pixels.max():
+        raise RefusedError("constant", "all pixels have one value")

@@ -1,0 +1,85 @@
+"""A file -> the records that go into a shard: what a worker process does for the driver."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from scoutview.images import Image, Modality, encode_spectrum, pixel_sha256, radial_spectrum
+from scoutview.ingest.files import SourceFile, stamp_of
+from scoutview.ingest.pseudonyms import Pseudonyms, stem_of
+from scoutview.ingest.reading import read_source_file
+from scoutview.ingest.refusals import RefusedError
+from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
+from scoutview.store import Record, make_record
+from scoutview.store.shards import Keys
+
+TRAIN, VALIDATION = 0.7, 0.1
+"""Fractions of the patients; the rest is for testing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file: records, or a reason. constant: images of one value that were left out."""
+
+    file: SourceFile
+    stamp: str
+    records: tuple[Record, ...] = ()
+    reason: str = ""
+    detail: str = ""
+    constant: int = 0
+
+
+def read_outcomes(files: list[SourceFile], modality: Modality | None, pseudonyms: Pseudonyms) -> list[Outcome]:
+    """Read files one after the other; a refused one does not stop the others."""
+    return [_read_outcome(file, modality, pseudonyms) for file in files]
+
+
+def split_for(patient_key: str) -> str:
+    """train, validation or test (70 / 10 / 20 %): a function of the patient's key alone."""
+    place = int(hashlib.sha256(patient_key.encode()).hexdigest()[:8], 16) / 2**32
+    return "train" if place < TRAIN else "validation" if place < TRAIN + VALIDATION else "test"
+
+
+def _read_outcome(file: SourceFile, modality: Modality | None, pseudonyms: Pseudonyms) -> Outcome:
+    stamp = stamp_of(file.path)  # before the content: a change while it is read makes the file a changed one
+    try:
+        reading = read_source_file(file, modality)
+        records = tuple(_record(image, index, file, stamp, pseudonyms) for index, image in reading.images)
+    except RefusedError as error:
+        return Outcome(file, stamp, reason=error.reason, detail=error.detail)
+    except MemoryError:
+        return Outcome(file, stamp, reason="killed_the_reader", detail="not enough memory")
+    return Outcome(file, stamp, records, constant=reading.constant)
+
+
+def _record(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: Pseudonyms) -> Record:
+    preprocessing = Preprocessing()
+    spectrum = radial_spectrum(preprocess(image.pixels, calibration_of(image), preprocessing))
+    return make_record(
+        image, _keys_of(image, index, file, stamp, pseudonyms), encode_spectrum(spectrum), preprocessing.identity()
+    )
+
+
+def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: Pseudonyms) -> Keys:
+    """The slices of a volume share their path and name key; the images of an npz file have each their own."""
+    relative = file.relative.as_posix()
+    place = f"{relative}#{index}" if index else relative
+    within = f"#{index}" if image.source_format == "npz" else ""
+    instance = pseudonyms.key("instance", image.instance)
+    identity = instance or pseudonyms.key("path", place)
+    # Slices of a volume are one patient; without any identifier an image is a patient of its own.
+    unknown = f"file\0{relative if image.series else place}"
+    patient = pseudonyms.key("patient", image.patient or unknown)
+    return Keys(
+        image=hashlib.sha256(f"{identity} {pixel_sha256(image.pixels)}".encode()).hexdigest()[:32],
+        patient=patient,
+        study=pseudonyms.key("study", image.study),
+        series=pseudonyms.key("series", image.series),
+        file=pseudonyms.key("file", str(file.path)),
+        path=pseudonyms.key("path", relative + within),
+        name=pseudonyms.key("name", stem_of(file.relative.name) + within),
+        instance=instance,
+        stamp=stamp,
+        split=split_for(patient),
+    )

@@ -1,0 +1,62 @@
+"""Why a file is not taken: a reason code that is counted, and what would accept the file."""
+
+from __future__ import annotations
+
+FIXES = {
+    "archive": "unpack it and give the folder",
+    "bad_header": "correct the named element at its source",
+    "bits": "this version takes 8 to 16 bit integers in one or three samples",
+    "burned_in": "the header declares patient data in the pixels: mask them, then set BurnedInAnnotation to NO",
+    "changed_after_ingest": "ingest into a new store to take the new content; the old content is kept here",
+    "color": "only ultrasound may be coloured; give --modality us if it is ultrasound",
+    "constant": "nothing to do: all pixels have one value",
+    "decode_error": "check the file with its viewer and export it again",
+    "duplicate_instance": "nothing to do: the same image was taken from another file",
+    "empty_file": "copy it again from its source: it has zero bytes",
+    "four_dimensional": "split it into 3D volumes; time series are for a later version",
+    "hidden_file": "rename it without the leading dot if it is an image",
+    "instance_conflict": "one SOP Instance UID stands for different pixels: keep one of the files, or give a new UID",
+    "killed_the_reader": "the process that read it died; ingest again with fewer workers or more memory",
+    "label_map": "it is a mask, not an image: masks are for a later version",
+    "localizer": "nothing to do: survey scans are not taken",
+    "modality_conflict": "Modality and SOP Class name different kinds of image: correct the header",
+    "multi_frame": "export single frames; multi-frame objects are for a later version",
+    "no_decoder": "decompress it, for example with dcmdjpeg or gdcmconv --raw",
+    "no_orientation": "set the sform or qform code: without it left and right are not known",
+    "no_pixels": "nothing to do: the object holds no image",
+    "no_preamble": "write it as a DICOM file (Part 10), for example with dcmconv or pydicom",
+    "not_a_file": "nothing to do: it is a pipe, socket or device",
+    "not_an_image": "nothing to do: it is none of DICOM, NIfTI, PNG, JPEG, TIFF, npz",
+    "not_an_image_class": "nothing to do: this kind of DICOM object is not X-ray, CT, MR or ultrasound",
+    "not_finite": "replace NaN and infinity in the file",
+    "not_hu": "CT needs Hounsfield units: export it with rescale slope and intercept",
+    "palette_color": "convert it to MONOCHROME2 or RGB",
+    "secondary_capture": "nothing to do: screen captures are not images of a patient",
+    "symlink": "give the folder that the link points to as a source",
+    "too_large": "crop or tile it: more than 2^28 pixels",
+    "too_small": "nothing to do: less than 16 pixels wide or high",
+    "transparency": "flatten it: its alpha channel is not uniform",
+    "truncated": "copy it again from its source: the end is missing",
+    "unknown_layout": "name the arrays images or <part>_images, [image, row, column] integers",
+    "unknown_modality": "say what it is with --modality xray, ct, mr or us",
+    "unreadable": "check the permissions and the disk",
+    "unsupported_format": "convert it to NIfTI, PNG or DICOM",
+}
+"""What would accept a file, per reason code; `no_decoder` carries the transfer syntax after a colon."""
+
+
+def fix_of(reason: str) -> str:
+    """What would accept a file that was refused for `reason`."""
+    return FIXES.get(reason.partition(":")[0], "see the detail in the quarantine")
+
+
+class RefusedError(Exception):
+    """A file that is not taken. `reason` is a key of `FIXES`; `detail` never repeats a value of the file."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason

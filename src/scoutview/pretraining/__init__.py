@@ -1,0 +1,9 @@
+"""Self-supervised pretraining: swapped prediction with online clustering per modality, in one flat loop.
+
+In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
+"""
+
+from scoutview.pretraining.loop import run_pretraining
+from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
+
+__all__ = ["Recipe", "Settings", "load_recipe", "resolve", "run_pretraining"]

@@ -1,0 +1,38 @@
+"""Prototypes: one matrix C_m [K_m, F] of unit rows per modality, without a bias, always scored in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Prototypes(nn.Module):
+    """The prototypes of all modalities."""
+
+    def __init__(self, counts: Sequence[int], projection: int) -> None:
+        super().__init__()
+        self.matrices = nn.ParameterList(nn.Parameter(torch.randn(count, projection)) for count in counts)
+        self.normalise()
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Project every prototype to unit norm: at the start, after each optimizer step, after loading."""
+        for matrix in self.matrices:
+            matrix.copy_(F.normalize(matrix, dim=1))
+
+    def forward(self, projections: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Cosines with the modality's own prototypes: per modality [view, sample, K_m].
+
+        projections [view, sample, F]: unit vectors, modality after modality; counts: samples of each.
+        """
+        with torch.autocast(projections.device.type, enabled=False):
+            blocks = projections.float().split(list(counts), dim=1)
+            return [block @ matrix.T for block, matrix in zip(blocks, self.matrices, strict=True)]
+
+    def freeze(self) -> None:
+        """Drop this step's gradients: no update, no momentum, no weight decay."""
+        for matrix in self.matrices:
+            matrix.grad = None

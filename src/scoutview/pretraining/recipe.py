@@ -1,0 +1,309 @@
+"""Recipes: every setting of a pretraining in one dataclass, named ones as YAML, and how `auto` is resolved."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from scoutview.errors import UsageError
+from scoutview.training import resolve_precision, resolve_workers
+from scoutview.training.devices import Precision
+from scoutview.views import ViewSettings
+
+Auto = Literal["auto"]
+
+QUEUE_RATIO = 4096 / 3000
+"""(batch + queue) / prototypes of the published recipes."""
+IMAGES_PER_PROTOTYPE = 32
+MOST_PROTOTYPES = 3000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a pretraining; the defaults are the paper's for 2D (Table I).
+
+    Attributes:
+        method: the only one so far is swav.
+        encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5.
+        steps: optimizer steps.
+        batch_size: images per step over all ranks, in equal parts from each modality.
+        seed: of weights, order and views.
+        workers: loader processes per rank.
+        precision: bf16, fp32 or auto.
+        splits: which splits are used; test is left out so that it stays a test.
+        crops: number of views of each kind.
+        sizes: size of each kind in px.
+        visible: per kind, range of the share of the short side that a crop shows; none is the paper's rescale rule.
+        fraction: range of the rescale factor.
+        short_sides: range of the rescaled short side in px.
+        energy: probability of the energy augmentation.
+        gamma_chance: probability of the gamma augmentation.
+        linear_chance: probability of the linear intensity augmentation.
+        code_crops: the views that give codes, as indices.
+        temperature: tau of Eq. 1.
+        epsilon: entropy weight of Eq. 3.
+        sinkhorn_rounds: rounds of row and column normalisation.
+        projection: dimension F of the projection.
+        projector_hidden: width of the projector.
+        prototypes: K, per modality.
+        queue: features kept per modality and code crop.
+        queue_start: step from which the queue is used.
+        freeze_prototypes: steps for which prototypes stay as they are.
+        learning_rate: of SGD with LARC, at the end of the warm-up.
+        final_learning_rate: at the last step of the cosine.
+        warmup: steps of linear warm-up.
+        momentum: of SGD.
+        weight_decay: on all parameters.
+        trust: trust coefficient of LARC.
+        input_size: side in px of the square that the finished encoder is shown.
+        log_every: steps between lines of metrics.jsonl.
+        probe_every: steps between kNN probes on labels of the store, if it has any; 0 is never.
+        checkpoint_every: steps between checkpoints.
+        keep: checkpoints kept.
+        skip_limit: non-finite steps in a row that end the run.
+    """
+
+    method: Literal["swav"] = "swav"
+    encoder: str = "resnet50w2"
+    steps: int = 126_700
+    batch_size: int = 1024
+    seed: int = 0
+    workers: int | Auto = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    splits: tuple[str, ...] = ("train", "validation")
+    crops: tuple[int, ...] = (2, 6)
+    sizes: tuple[int, ...] = (224, 92)
+    visible: tuple[tuple[float, float], ...] | None = None
+    fraction: tuple[float, float] = (0.1, 0.7)
+    short_sides: tuple[float, float] = (600.0, 1200.0)
+    energy: float = 0.5
+    gamma_chance: float = 0.5
+    linear_chance: float = 0.5
+    code_crops: tuple[int, ...] = (0, 1)
+    temperature: float = 0.1
+    epsilon: float = 0.03
+    sinkhorn_rounds: int = 3
+    projection: int = 128
+    projector_hidden: int | Auto = "auto"
+    prototypes: int | Auto = "auto"
+    queue: int | Auto = "auto"
+    queue_start: int = 12_670
+    freeze_prototypes: int = 10_000
+    learning_rate: float = 0.6
+    final_learning_rate: float = 0.0006
+    warmup: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+    trust: float = 0.001
+    input_size: int | Auto = "auto"
+    log_every: int = 10
+    probe_every: int | Auto = "auto"
+    checkpoint_every: int | Auto = "auto"
+    keep: int = 3
+    skip_limit: int = 10
+
+    def __post_init__(self) -> None:
+        views = sum(self.crops)
+        problems = [
+            (self.steps < 1, f"steps {self.steps} must be 1 or more"),
+            (self.batch_size < 1, f"batch_size {self.batch_size} must be 1 or more"),
+            (len(self.crops) != len(self.sizes), f"crops {self.crops} and sizes {self.sizes} must be of one length"),
+            (views < 2, f"crops {self.crops} give {views} view: swapped prediction needs two or more"),
+            (min(self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
+            (
+                not self.code_crops or not all(0 <= crop < views for crop in self.code_crops),
+                f"code_crops {self.code_crops} must name views between 0 and {views - 1}",
+            ),
+            (
+                self.visible is not None
+                and (len(self.visible) != len(self.crops) or not all(0 < a <= b <= 1 for a, b in self.visible)),
+                f"visible {self.visible} needs a range within (0, 1] for each kind of crop",
+            ),
+            (self.epsilon < 0.023, f"epsilon {self.epsilon} is below 0.023, where exp(-2 / epsilon) leaves fp32"),
+            (self.temperature <= 0, f"temperature {self.temperature} must be above 0"),
+            (self.prototypes != "auto" and self.prototypes < 2, f"prototypes {self.prototypes} must be 2 or more"),
+        ]
+        for wrong, message in problems:
+            if wrong:
+                raise UsageError(message)
+
+    def view_settings(self) -> ViewSettings:
+        """The part that the views need."""
+        return ViewSettings(
+            crops=self.crops,
+            sizes=self.sizes,
+            visible=self.visible,
+            fraction=self.fraction,
+            short_sides=self.short_sides,
+            energy=self.energy,
+            gamma_chance=self.gamma_chance,
+            linear_chance=self.linear_chance,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A recipe whose every `auto` has become a value, with the reasons. prototypes and queue are per modality."""
+
+    recipe: Recipe
+    prototypes: dict[str, int]
+    queue: dict[str, int]
+    projector_hidden: int
+    input_size: int
+    workers: int
+    precision: Precision
+    probe_every: int
+    checkpoint_every: int
+    reasons: dict[str, str]
+
+    def config(self) -> dict[str, Any]:
+        """The flat mapping for config.yaml."""
+        values = asdict(self.recipe)
+        for field in fields(self):
+            if field.name in values:
+                values[field.name] = getattr(self, field.name)
+        return values
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("scoutview.recipes")
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_recipe(recipe: str | Path, settings: Mapping[str, Any]) -> Recipe:
+    """A named recipe or a YAML file, with `settings` replacing single values.
+
+    Raises:
+        UsageError: if there is no such recipe or key, or a value is of the wrong kind.
+    """
+    if str(recipe) in recipe_names():
+        text = resources.files("scoutview.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+    elif Path(recipe).is_file():
+        text = Path(recipe).read_text(encoding="utf-8")
+    else:
+        raise UsageError(f"no recipe {str(recipe)!r}: use {', '.join(recipe_names())}, or the path of a YAML file")
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{recipe} is no YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{recipe} holds no settings: write one `key: value` a line")
+    values.pop("reasons", None)
+    return make_recipe({**values, **settings})
+
+
+def make_recipe(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain values, checked against the types of its fields."""
+    hints = typing.get_type_hints(Recipe)
+    checked = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(hints)}"
+            raise UsageError(f"unknown setting {key!r}: {hint}")
+        checked[key] = _checked(key, value, hints[key])
+    return Recipe(**checked)
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    fitted = _fit(value, hint)
+    if fitted is _MISFIT:
+        text = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise UsageError(f"setting {key}: {value!r} does not fit {text}")
+    return fitted
+
+
+_MISFIT = object()
+
+
+def _fit(value: Any, hint: Any) -> Any:
+    """`value` as the type `hint` wants it (lists become tuples, ints floats), or _MISFIT."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value if value in parts else _MISFIT
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return _MISFIT
+        inner = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(inner) != len(value):
+            return _MISFIT
+        items = tuple(_fit(item, part) for item, part in zip(value, inner, strict=True))
+        return _MISFIT if _MISFIT in items else items
+    if parts:
+        fitting = [_fit(value, part) for part in parts]
+        return next((item for item in fitting if item is not _MISFIT), _MISFIT)
+    if hint is type(None):
+        return None if value is None else _MISFIT
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return value if type(value) is hint else _MISFIT
+
+
+def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> Settings:
+    """Turn every `auto` into a value. images: number of images per modality."""
+    reasons: dict[str, str] = {}
+    share = recipe.batch_size // max(len(images), 1)
+    prototypes = {name: _prototypes(recipe, count) for name, count in images.items()}
+    if recipe.prototypes == "auto":
+        counts = ", ".join(f"{name} {count} images -> {prototypes[name]}" for name, count in images.items())
+        reasons["prototypes"] = f"largest power of two up to images / {IMAGES_PER_PROTOTYPE}: {counts}"
+    if recipe.queue == "auto":
+        queue = {name: _queue(share, count) for name, count in prototypes.items()}
+        reasons["queue"] = (
+            f"(share of the batch + queue) / prototypes = {QUEUE_RATIO:.3f} as published, in whole shares of {share}"
+        )
+    else:
+        queue = {name: recipe.queue // max(share, 1) * share for name in prototypes}
+        if set(queue.values()) != {recipe.queue}:
+            reasons["queue"] = f"{recipe.queue} rounded down to whole shares of {share}"
+    hidden = recipe.projector_hidden
+    if hidden == "auto":
+        hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048
+        reasons["projector_hidden"] = "as SwAV: 8192 for widened networks, else 2048"
+    size = recipe.input_size
+    if size == "auto":
+        size = -(-max(recipe.sizes) * 8 // 5 // 16) * 16
+        reasons["input_size"] = "1.6 times the largest crop, in steps of 16: what was seen in crops, seen whole"
+    workers, reason = resolve_workers(recipe.workers, ranks_here)
+    reasons |= {"workers": reason} if reason else {}
+    precision, reason = resolve_precision(recipe.precision)
+    reasons |= {"precision": reason} if reason else {}
+    probe: int | Auto = recipe.probe_every
+    if isinstance(probe, str):
+        probe = max(recipe.steps // 10, 20)
+        reasons["probe_every"] = "ten probes a run, at most one in 20 steps"
+    checkpoint: int | Auto = recipe.checkpoint_every
+    if isinstance(checkpoint, str):
+        checkpoint = min(max(recipe.steps // 20, 20), 1000)
+        reasons["checkpoint_every"] = "twenty a run, between every 20th and every 1000th step"
+    return Settings(
+        recipe=recipe,
+        prototypes=prototypes,
+        queue=queue,
+        projector_hidden=hidden,
+        input_size=size,
+        workers=workers,
+        precision=precision,
+        probe_every=probe,
+        checkpoint_every=checkpoint,
+        reasons=reasons,
+    )
+
+
+def _prototypes(recipe: Recipe, images: int) -> int:
+    if recipe.prototypes != "auto":
+        return recipe.prototypes
+    power = 1 << max((images // IMAGES_PER_PROTOTYPE).bit_length() - 1, 1)
+    return min(MOST_PROTOTYPES, power)
+
+
+def _queue(share: int, prototypes: int) -> int:
+    return max(int(QUEUE_RATIO * prototypes - share) // max(share, 1) * share, 0)

@@ -1,0 +1,85 @@
+"""Dots with their intervals on one axis: the picture beside every table of estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+from scoutview.report.read import mapping, number
+from scoutview.report.svg import INKS, figure, inline, short
+from scoutview.report.wording import estimate
+
+_ROW, _WIDTH = 23.0, 380.0  # points
+_CHARACTER = 4.8
+_LONGEST_LABEL = 32
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """One row: a label, its estimates {"value", "low", "high"} from top to bottom, whether it is the subject."""
+
+    label: str
+    figures: Sequence[Any]
+    emphasized: bool
+
+
+def interval_plot(rows: Sequence[Estimates], measure: str, prefix: str, span: tuple[float, float]) -> Markup | None:
+    """The rows as dots with intervals over `span`; the first of a row is a disc, the second a ring.
+
+    None when no row has a value. 0.5 is marked as chance, so `measure` is some AUC.
+    """
+    if not any(number(mapping(item).get("value")) is not None for row in rows for item in row.figures):
+        return None
+    height = _ROW * len(rows) + 38
+    drawing, axes = figure(_WIDTH, height)
+    left = 14 + _CHARACTER * max(len(short(row.label, _LONGEST_LABEL)) for row in rows)
+    drawing.subplots_adjust(left=left / _WIDTH, right=1 - 14 / _WIDTH, bottom=32 / height, top=1 - 6 / height)
+    axes.grid(visible=False, axis="y")
+    axes.grid(color=INKS["grid"], linewidth=0.5, axis="x")
+    axes.axvline(0.5, color=INKS["quiet"], linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    for index, row in enumerate(rows):
+        ink = INKS["accent" if row.emphasized else "quiet"]
+        for order, item in enumerate(row.figures):
+            offset = 0.0 if len(row.figures) == 1 else (order - (len(row.figures) - 1) / 2) * 0.34
+            _draw(axes, mapping(item), index + offset, ink, hollow=order > 0)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [short(row.label, _LONGEST_LABEL) for row in rows], parse_math=False)
+    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_color(INKS["ink" if row.emphasized else "quiet"])
+    axes.tick_params(axis="y", length=0, labelsize=9)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlim(*span)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.set_xlabel(f"{measure} (dashed: chance)", fontsize=8.5, color=INKS["quiet"], labelpad=2)
+    told = "; ".join(f"{row.label}: {', '.join(estimate(item) for item in row.figures)}" for row in rows)
+    return inline(drawing, f"{measure} with 95% intervals. {told}", prefix)
+
+
+def common_span(figures: Sequence[Any]) -> tuple[float, float]:
+    """One axis for all plots of a page: every limit and chance, with some air."""
+    items = [mapping(item) for item in figures]
+    values = [number(item.get(key)) for item in items for key in ("value", "low", "high")]
+    known = [0.5, 0.75, *(value for value in values if value is not None)]
+    return min(known) - 0.02, max(known) + 0.02
+
+
+def _draw(axes: Any, item: dict[str, Any], height: float, ink: str, hollow: bool) -> None:
+    value, low, high = (number(item.get(key)) for key in ("value", "low", "high"))
+    if value is None:
+        return
+    if low is not None and high is not None:
+        axes.plot((low, high), (height, height), color=ink, linewidth=1.6, solid_capstyle="round", zorder=2)
+    axes.plot(
+        value,
+        height,
+        marker="o",
+        markersize=5.5,
+        color=ink,
+        markerfacecolor=INKS["paper"] if hollow else ink,
+        markeredgewidth=1.4,
+        zorder=3,
+    )

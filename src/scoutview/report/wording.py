@@ -1,0 +1,66 @@
+"""Figures as text, the same everywhere on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scoutview.report.read import mapping, number
+
+MISSING = "–"
+MODALITY_NAMES = {"xray": "X-ray", "ct": "CT", "mr": "MR", "us": "ultrasound"}
+
+
+def score(value: Any) -> str:
+    """A share or an area with three decimals."""
+    value = number(value)
+    return MISSING if value is None else f"{value:.3f}"
+
+
+def estimate(value: Any) -> str:
+    """{"value", "low", "high"} as 0.812 [0.74, 0.88]; without limits the value alone, a dash for none."""
+    value = mapping(value)
+    low, high = number(value.get("low")), number(value.get("high"))
+    if number(value.get("value")) is None or low is None or high is None:
+        return score(value.get("value"))
+    return f"{score(value['value'])} [{low:.2f}, {high:.2f}]"
+
+
+def quantity(value: Any) -> str:
+    """Any figure with three significant digits, whole numbers in full."""
+    value = number(value)
+    if value is None:
+        return MISSING
+    if value == int(value) and abs(value) < 1e15:
+        return count(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".removesuffix(".")
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands marked."""
+    value = number(value)
+    return MISSING if value is None else f"{int(value):,}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as "41 s", "13 min 32 s", "5 h 07 min"."""
+    seconds = number(seconds)
+    if seconds is None or seconds < 0:
+        return MISSING
+    whole = round(seconds)
+    if whole < 60:
+        text = f"{whole} s"
+    elif whole < 3600:
+        text = f"{whole // 60} min {whole % 60:02d} s"
+    else:
+        text = f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def modality(name: str) -> str:
+    """A modality as readers write it; unknown ones as they are."""
+    return MODALITY_NAMES.get(name, name)
+
+
+def series(parts: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

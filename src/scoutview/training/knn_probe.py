@@ -1,0 +1,101 @@
+"""kNN on labels of the archive: the cheapest honest answer to "is this encoder any good yet?"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scoutview.batches import Archive, read_unit_image
+from scoutview.encoders import Encoder, embed_images
+from scoutview.errors import UsageError
+from scoutview.metrics import knn_scores, macro_auc
+
+FEWEST_QUERIES = 8
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One label of one modality, ready to be probed.
+
+    bank and query: indices into the archive; targets: class numbers [image]; classes: their values, sorted.
+    """
+
+    name: str
+    modality: str
+    classes: tuple[str, ...]
+    bank: tuple[int, ...]
+    bank_targets: npt.NDArray[np.int64]
+    query: tuple[int, ...]
+    query_targets: npt.NDArray[np.int64]
+
+
+def label_task(
+    archive: Archive, name: str, bank_splits: Sequence[str], query_splits: Sequence[str], most: int | None = None
+) -> LabelTask:
+    """Prepare a label for probing; images of several modalities are an error, so name one label per modality.
+
+    most: keep at most this many images in the bank and in the query, an even choice in the order of their ids.
+
+    Raises:
+        UsageError: if either part has too few images or a single class.
+    """
+    known = archive.labelled(name)
+    modalities = sorted({archive.rows[index].modality for index in known})
+    if len(modalities) > 1:
+        raise UsageError(f"label {name!r} is on images of {', '.join(modalities)}: use one name per modality")
+    bank = _thinned(archive.labelled(name, bank_splits), most)
+    query = _thinned(archive.labelled(name, query_splits), most)
+    values = archive.label_values(name, bank)
+    classes = tuple(sorted(set(values)))
+    query = [index for index in query if archive.labels[name][archive.rows[index].image] in classes]
+    query_values = archive.label_values(name, query)
+    if len(classes) < 2 or len(set(query_values)) < 2 or len(query) < FEWEST_QUERIES:
+        raise UsageError(
+            f"label {name!r} has {len(bank)} images of {len(classes)} classes in {'+'.join(bank_splits)} and "
+            f"{len(query)} of {len(set(query_values))} in {'+'.join(query_splits)}: "
+            f"two classes in both and {FEWEST_QUERIES} images to ask about are needed"
+        )
+    number = {value: place for place, value in enumerate(classes)}
+    return LabelTask(
+        name=name,
+        modality=modalities[0],
+        classes=classes,
+        bank=tuple(bank),
+        bank_targets=np.array([number[value] for value in values]),
+        query=tuple(query),
+        query_targets=np.array([number[value] for value in query_values]),
+    )
+
+
+def probe_tasks(archive: Archive, most: int) -> list[LabelTask]:
+    """Every label of the archive that can be probed on its validation split, from its training split."""
+    tasks = []
+    for name in sorted(archive.labels):
+        try:
+            tasks.append(label_task(archive, name, ("train",), ("validation",), most))
+        except UsageError:
+            continue  # too few images or a free-text label: nothing to ask about
+    return tasks
+
+
+def knn_probe(encoder: Encoder, archive: Archive, tasks: Sequence[LabelTask], device: str) -> dict[str, float]:
+    """Macro AUC of each task by weighted kNN on the encoder's features."""
+    needed = sorted({index for task in tasks for index in (*task.bank, *task.query)})
+    images = (read_unit_image(archive, index, encoder.preprocessing)[0] for index in needed)
+    features = dict(zip(needed, embed_images(encoder, images, device=device), strict=True))
+    results = {}
+    for task in tasks:
+        bank = np.stack([features[index] for index in task.bank])
+        query = np.stack([features[index] for index in task.query])
+        scores = knn_scores(bank, task.bank_targets, query, len(task.classes))
+        results[task.name] = float(macro_auc(scores, task.query_targets))
+    return results
+
+
+def _thinned(indices: list[int], most: int | None) -> list[int]:
+    if most is None or len(indices) <= most:
+        return indices
+    return [indices[int(place)] for place in np.linspace(0, len(indices) - 1, most)]

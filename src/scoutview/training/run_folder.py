@@ -1,0 +1,155 @@
+"""The files of a run: config.yaml, metrics.jsonl with TensorBoard events beside it, manifest.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from scoutview.errors import UsageError
+from scoutview.files import finite, write_json, write_text
+
+
+@dataclass
+class RunFolder:
+    """A run on disk. Only rank 0 writes; on other ranks every method does nothing."""
+
+    path: Path
+    writes: bool = True
+    started: float = field(default_factory=time.monotonic)
+    seconds_before: float = 0.0
+    listeners: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    _board: Any = None
+
+    def prepare(self, config: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
+        """Create the folder, or check that it belongs to the same configuration.
+
+        Raises:
+            UsageError: if the folder holds something else or a run with other settings; the message names them.
+        """
+        file = self.path / "config.yaml"
+        if file.exists():
+            known = read_config(self.path)
+            keys = {*known, *config} - {"reasons"}
+            differing = sorted(key for key in keys if _plain(known.get(key)) != _plain(config.get(key)))
+            if differing:
+                changes = ", ".join(f"{key}: {known.get(key)} -> {config.get(key)}" for key in differing[:4])
+                raise UsageError(f"{self.path} holds a run with other settings ({changes}): give another --out")
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            content = {**_plain(dict(config)), "reasons": dict(reasons)}
+            write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def continue_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl that belong to steps after `step`: they will be written again."""
+        file = self.path / "metrics.jsonl"
+        if not self.writes or not file.exists():
+            return
+        kept = []
+        for line in read_metrics(self.path):
+            if line["step"] <= step:
+                kept.append(line)
+                self.seconds_before = max(self.seconds_before, line.get("seconds", 0.0))
+        write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def seconds(self) -> float:
+        """Seconds of work so far, those before a restart included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl, and its numbers to TensorBoard. NaN becomes null."""
+        if not self.writes:
+            return
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(finite(line), allow_nan=False) + "\n")
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed to read a run
+
+            self._board = SummaryWriter(str(self.path), purge_step=line["step"])
+        for name, value in _flat(line):
+            self._board.add_scalar(name, value, line["step"])
+        for listener in self.listeners:
+            listener(line)
+
+    def manifest(self, content: dict[str, Any]) -> None:
+        """Write manifest.json: versions, host, and what the caller adds."""
+        if self.writes:
+            write_json(self.path / "manifest.json", {**_versions(), **content, "seconds": round(self.seconds(), 1)})
+
+    def close(self) -> None:
+        """Flush the TensorBoard events."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a run.
+
+    Raises:
+        UsageError: if the folder holds no run.
+    """
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise UsageError(f"{path} holds no run (it has no config.yaml)")
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
+    file = path / "metrics.jsonl"
+    lines: list[dict[str, Any]] = []
+    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def timestamp() -> str:
+    """Now, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, Any]:
+    from scoutview import __version__
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+    return {
+        "scoutview": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "host": {"cores": os.cpu_count(), "device": device, "machine": platform.machine()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As YAML keeps it: tuples become lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    pairs: list[tuple[str, float]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            pairs += _flat(item, f"{prefix}{key}/")
+        elif isinstance(item, int | float) and key != "step":
+            pairs.append((prefix + key, float(item)))
+    return pairs

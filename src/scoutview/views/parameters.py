@@ -1,0 +1,156 @@
+"""Drawing the parameters of views: a small table per image, keyed by (seed, step, position in the batch, view).
+
+The same key gives the same numbers whatever the number of workers or ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from scoutview.images import BANDS, Spectrum, band_energies
+
+SMALLEST_ENERGY = 1e-6
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How views are drawn; the defaults are the paper's (Table I, section III-C).
+
+    crops, sizes: how many views of which size in px, per kind: first the large ones.
+    fraction, short_sides: the rescale factor is U[fraction] of the native size, the short side then clamped to
+        short_sides px; where 0.7 of the native short side does not reach the lower bound, the short side is
+        U[crop, native] instead.
+    visible: (low, high) per kind: instead, the crop shows this share of the short side. It is for small images,
+        where the paper's rule would show nearly all of every image.
+    energy, gamma_chance, linear_chance: probability of each of the three intensity augmentations.
+    gamma, gain, bias: ranges of the exponent, of a and of b in a I + b, on [0, 1].
+    """
+
+    crops: tuple[int, ...] = (2, 6)
+    sizes: tuple[int, ...] = (224, 92)
+    fraction: tuple[float, float] = (0.1, 0.7)
+    short_sides: tuple[float, float] = (600.0, 1200.0)
+    visible: tuple[tuple[float, float], ...] | None = None
+    energy: float = 0.5
+    gamma_chance: float = 0.5
+    gamma: tuple[float, float] = (1.8, 2.6)
+    linear_chance: float = 0.5
+    gain: tuple[float, float] = (0.9, 1.1)
+    bias: tuple[float, float] = (-0.2, 0.2)
+
+    def view_sizes(self) -> list[int]:
+        """The size of each view in px, in order."""
+        return [size for count, size in zip(self.crops, self.sizes, strict=True) for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class ReferenceEnergies:
+    """Of one modality: mean and sd of e_k over the references [grid, 6], by the view's short side [grid] in px."""
+
+    short_sides: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    deviation: npt.NDArray[np.float64]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From the entry of a modality in store.json."""
+        return cls(
+            np.asarray(values["short_sides"], dtype=np.float64),
+            np.asarray(values["mean"], dtype=np.float64),
+            np.asarray(values["deviation"], dtype=np.float64),
+        )
+
+    def at(self, short_side: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and sd [6] at a view's scale, linear in the logarithm of the short side."""
+        position = np.interp(np.log(short_side), np.log(self.short_sides), np.arange(len(self.short_sides)))
+        low = min(int(position), len(self.short_sides) - 2)
+        weight = position - low
+        return (
+            (1 - weight) * self.mean[low] + weight * self.mean[low + 1],
+            (1 - weight) * self.deviation[low] + weight * self.deviation[low + 1],
+        )
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """Drawn parameters of the views [view] of one image.
+
+    scale: rescale factor of the native image. top, left: the crop's corner in px of the rescaled image.
+    bands [view, 6]: lambda_k = eref_k / e_k of Eq. 8, 1 where the energy augmentation was not drawn.
+    gamma, gain, bias: 1, 1, 0 where not drawn.
+    """
+
+    scale: npt.NDArray[np.float32]
+    top: npt.NDArray[np.float32]
+    left: npt.NDArray[np.float32]
+    bands: npt.NDArray[np.float32]
+    gamma: npt.NDArray[np.float32]
+    gain: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+
+def draw_parameters(
+    settings: ViewSettings,
+    shape: tuple[int, int],
+    spectrum: Spectrum,
+    references: ReferenceEnergies,
+    *,
+    seed: int,
+    step: int,
+    position: int,
+) -> ViewParameters:
+    """Draw the views of one image of `shape` [row, column] px. A pure function of its arguments."""
+    sizes = settings.view_sizes()
+    views = len(sizes)
+    scale, top, left = np.empty(views), np.empty(views), np.empty(views)
+    wanted = np.zeros((views, BANDS))
+    gamma, gain, bias = np.ones(views), np.ones(views), np.zeros(views)
+    kinds = [kind for kind, count in enumerate(settings.crops) for _ in range(count)]
+    for view, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
+        generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, view, position, step]))
+        # Always the same number of draws in the same order, so that no option shifts the others.
+        where, above, beside, *chances = generator.random(6)
+        normals = generator.standard_normal(64)
+        exponent, factor, shift = generator.random(3)
+        short_side = _short_side(settings, kind, size, min(shape), where)
+        scale[view] = short_side / min(shape)
+        top[view] = above * max(shape[0] * scale[view] - size, 0.0)
+        left[view] = beside * max(shape[1] * scale[view] - size, 0.0)
+        if chances[0] < settings.energy:
+            mean, deviation = references.at(short_side)
+            wanted[view] = mean + deviation * _truncated(normals)
+        if chances[1] < settings.gamma_chance:
+            gamma[view] = _between(settings.gamma, exponent)
+        if chances[2] < settings.linear_chance:
+            gain[view] = _between(settings.gain, factor)
+            bias[view] = _between(settings.bias, shift)
+    present = band_energies(spectrum, scale)
+    usable = (present > SMALLEST_ENERGY) & (wanted > 0)
+    bands = np.where(usable, wanted / np.maximum(present, SMALLEST_ENERGY), 1.0)
+    columns = (scale, top, left, bands, gamma, gain, bias)
+    return ViewParameters(*(column.astype(np.float32) for column in columns))
+
+
+def _between(bounds: tuple[float, float], uniform: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * uniform
+
+
+def _truncated(normals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Six standard normals truncated to [-1, 1]: the first that fall inside (64 hold six but once in 1e22 draws)."""
+    inside = normals[np.abs(normals) <= 1.0][:BANDS]
+    return np.concatenate([inside, np.zeros(BANDS - len(inside))])
+
+
+def _short_side(settings: ViewSettings, kind: int, size: int, native: int, uniform: float) -> float:
+    """Short side of the rescaled image in px: never below the crop, and above the native one only for that."""
+    if settings.visible is not None:
+        low, high = settings.visible[kind]
+        return max(size, min(size / _between((low, high), uniform), max(native, size)))
+    low, high = settings.short_sides
+    if settings.fraction[1] * native <= low:
+        return _between((size, max(size, native)), uniform)
+    return float(np.clip(_between(settings.fraction, uniform) * native, low, high))
