@@ -82,9 +82,7 @@ def threshold_auc(fractions: Table, truth: npt.NDArray[np.int64], patients: npt.
 def histogram_auc(histograms: Table, truth: npt.NDArray[np.int64], patients: npt.NDArray[np.int64]) -> float:
     """AUC of the held-out scores of a logistic regression over five folds of patients."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-    scores = cross_val_predict(
-        model, histograms, truth, groups=patients, cv=GroupKFold(5), method="decision_function"
-    )
+    scores = cross_val_predict(model, histograms, truth, groups=patients, cv=GroupKFold(5), method="decision_function")
     auc = float(roc_auc_score(truth, scores))
     return max(auc, 1.0 - auc)
 

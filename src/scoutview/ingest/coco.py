@@ -66,9 +66,7 @@ def boxes_of(
         if (target, name, by) not in found
     ]
     missing = [str(entry["file_name"]) for entry in content["images"] if images[entry["id"]] is None]
-    notes = (
-        [f"{len(missing)} images of the file are not in the store: {', '.join(missing[:SHOWN])}"] if missing else []
-    )
+    notes = [f"{len(missing)} images of the file are not in the store: {', '.join(missing[:SHOWN])}"] if missing else []
     return annotations, notes
 
 

@@ -216,8 +216,7 @@ def _keys_named(
     found = [paths[whole]] if whole in paths else names.get(name, []) or names.get(stem_of(name), [])
     if len(found) > 1:
         raise UsageError(
-            f"{table.path} row {row.number}: {row.file!r} is the name of several files: "
-            "give the path below the source"
+            f"{table.path} row {row.number}: {row.file!r} is the name of several files: give the path below the source"
         )
     if not found:
         return []

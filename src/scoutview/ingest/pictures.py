@@ -49,7 +49,9 @@ def read_picture(path: Path, modality: Modality) -> Image:
     except OSError as error:
         if error.errno is not None:
             raise RefusedError("unreadable", "the file cannot be read") from error
-        raise RefusedError("truncated", "the pixels end early or are damaged") from error
+        if "truncated" in str(error).lower():
+            raise RefusedError("truncated", "the pixels end early") from error
+        raise RefusedError("decode_error", "damaged pixels") from error
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise RefusedError("not_finite", "NaN or infinity")
     check_varies(values)

@@ -50,6 +50,10 @@ def _read_outcome(file: SourceFile, modality: Modality | None, pseudonyms: Pseud
         return Outcome(file, stamp, reason=error.reason, detail=error.detail)
     except MemoryError:
         return Outcome(file, stamp, reason="killed_the_reader", detail="not enough memory")
+    except OSError:
+        return Outcome(file, stamp, reason="unreadable", detail="the file cannot be read")
+    except Exception as error:  # one file of millions must not end the ingest; the type says where to look
+        return Outcome(file, stamp, reason="decode_error", detail=f"{type(error).__name__} while reading")
     return Outcome(file, stamp, records, constant=reading.constant)
 
 

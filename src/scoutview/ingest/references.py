@@ -46,9 +46,7 @@ def references_of(store: Store) -> dict[str, Any]:
             (
                 row
                 for row in rows
-                if row.modality == modality
-                and splits[row.image] == "train"
-                and row.spectrum_preprocessing == identity
+                if row.modality == modality and splits[row.image] == "train" and row.spectrum_preprocessing == identity
             ),
             key=lambda row: row.image,
         )[:REFERENCES]

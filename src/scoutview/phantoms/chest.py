@@ -64,9 +64,7 @@ def torso(generator: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
     """Thickness in mm of an elliptic trunk that narrows to the neck, with breasts in some patients."""
     chest = np.float32(generator.uniform(165, 205))
     neck = np.float32(generator.uniform(52, 68))
-    slope = 1.0 / (
-        1.0 + np.exp(-(y + np.float32(generator.uniform(150, 162))) / np.float32(generator.uniform(7, 13)))
-    )
+    slope = 1.0 / (1.0 + np.exp(-(y + np.float32(generator.uniform(150, 162))) / np.float32(generator.uniform(7, 13))))
     half_width = neck + (chest - neck) * slope
     half_depth = generator.uniform(85, 125) * (0.7 + 0.3 * slope)
     thickness: Pixels = 2.0 * half_depth.astype(np.float32) * np.sqrt(np.clip(1 - np.square(x / half_width), 0, None))
@@ -103,9 +101,11 @@ def lung_air(
             # The free air collects at the apex and along the ribs, never at the root of the lung.
             lateral = soft_step(lung.side * (x - np.float32(lung.centre[0] - lung.side * 25)), 40.0)
             beyond = soft_step(distance, 2.0) * lateral * inside
-            strength = generator.uniform(0.10, 0.18)
-            line += np.float32(strength) * np.exp(-np.square(distance / np.float32(0.9))) * lateral * inside
-            air += 10.0 * beyond
+            strength = generator.uniform(0.16, 0.28)
+            line += np.float32(strength) * np.exp(-np.square(distance / np.float32(1.1))) * lateral * inside
+            # The collapsed lung holds less air than the space around it.
+            air *= 1.0 - 0.18 * inside * (1.0 - beyond)
+            air += 14.0 * beyond
             mask = (beyond > 0.5) & (cut > 0.5)
             inside = inside * (1.0 - beyond)
         aerated += inside

@@ -44,7 +44,7 @@ def draw_radiograph(seed: int, index: int, size: int = 384) -> Slice:
 
     lungs = random_lungs(generator)
     side = int(generator.integers(2))
-    collapse = float(generator.uniform(0.14, 0.34))
+    collapse = float(generator.uniform(0.16, 0.42))
     air, aerated, line, mask = lung_air(generator, lungs, x, y, (side, collapse) if has_pneumothorax else None)
     air = np.clip(air - organs(generator, x, y), 0.0, None)
     attenuation = WATER * (torso(generator, x, y) - 0.74 * air)
@@ -56,7 +56,7 @@ def draw_radiograph(seed: int, index: int, size: int = 384) -> Slice:
 
     angle = float(generator.normal(0, 0.04))
     attenuation = _tilted(attenuation, angle)
-    count = 1 + int(generator.integers(3)) if has_lesion else 0
+    count = 1 + int(generator.integers(4)) if has_lesion else 0
     lesions: list[Mask] = [_add_lesion(generator, lungs, x, y, angle, attenuation) for _ in range(count)]
     pixels = _processed(generator, attenuation, size)
     _mark_side(generator, pixels, size)
@@ -92,11 +92,11 @@ def _add_lesion(
     angle: float,
     attenuation: Pixels,
 ) -> Mask:
-    """Add one roundish nodule of 14 to 32 mm that lies in a lung, clear of its outline; returns its mask."""
+    """Add one roundish nodule of 20 to 40 mm that lies in a lung, clear of its outline; returns its mask."""
     lung = lungs[int(generator.integers(2))]
-    radius = float(generator.uniform(7.0, 16.0))
+    radius = float(generator.uniform(10.0, 20.0))
     while True:
-        u, v = generator.uniform(-0.4, 0.85), generator.uniform(-0.75, 0.6)
+        u, v = generator.uniform(-0.25, 0.85), generator.uniform(-0.75, 0.6)
         centre = (lung.centre[0] + lung.side * u * lung.half_axes[0], lung.centre[1] + v * lung.half_axes[1])
         if abs(u) ** 2.4 + abs(v) ** 2.4 < 0.7 and centre[1] < lung.diaphragm - radius:
             break
@@ -108,7 +108,7 @@ def _add_lesion(
     window, near_x, near_y = window_around(x, y, centre, 1.7 * radius)
     near_x, near_y = near_x - np.float32(centre[0]), near_y - np.float32(centre[1])
     distance = irregular_distance(generator, near_x, near_y, (radius, radius * 0.88), 0.12)
-    density = generator.uniform(1.0, 1.4) * min(1.0, 9.0 / radius)
+    density = generator.uniform(1.5, 2.2) * min(1.0, 13.0 / radius)
     thickness = np.float32(density) * chord(np.square(distance), radius)
     attenuation[window] += np.float32(WATER) * thickness
     mask: Mask = np.zeros(attenuation.shape, dtype=np.bool_)
@@ -157,7 +157,7 @@ def _processed(generator: np.random.Generator, attenuation: Pixels, size: int) -
     seen = -np.log(np.exp(-noisy) + np.float32(scatter))
     coarse = Image.fromarray(blur(seen[::8, ::8], 5.0))
     smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
-    seen = seen - np.float32(generator.uniform(0.2, 0.5)) * smooth
+    seen = seen - np.float32(generator.uniform(0.45, 0.7)) * smooth
     low, high = np.percentile(seen[::4, ::4], [2.0, 99.0])
     low += generator.uniform(-0.05, 0.15) * (high - low)
     high += generator.uniform(-0.1, 0.3) * (high - low)

@@ -276,13 +276,9 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
     reasons |= {"workers": reason} if reason else {}
     precision, reason = resolve_precision(recipe.precision)
     reasons |= {"precision": reason} if reason else {}
-    probe: int | Auto = recipe.probe_every
-    if isinstance(probe, str):
-        probe = max(recipe.steps // 10, 20)
+    if recipe.probe_every == "auto":
         reasons["probe_every"] = "ten probes a run, at most one in 20 steps"
-    checkpoint: int | Auto = recipe.checkpoint_every
-    if isinstance(checkpoint, str):
-        checkpoint = min(max(recipe.steps // 20, 20), 1000)
+    if recipe.checkpoint_every == "auto":
         reasons["checkpoint_every"] = "twenty a run, between every 20th and every 1000th step"
     return Settings(
         recipe=recipe,
@@ -292,8 +288,10 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         input_size=size,
         workers=workers,
         precision=precision,
-        probe_every=probe,
-        checkpoint_every=checkpoint,
+        probe_every=max(recipe.steps // 10, 20) if recipe.probe_every == "auto" else recipe.probe_every,
+        checkpoint_every=(
+            min(max(recipe.steps // 20, 20), 1000) if recipe.checkpoint_every == "auto" else recipe.checkpoint_every
+        ),
         reasons=reasons,
     )
 

@@ -1,0 +1,62 @@
+"""`scoutview evaluate`: a fine-tuned model on the test split, with intervals over patients."""
+
+from __future__ import annotations
+
+import json as encoding
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from scoutview.batches import Archive
+from scoutview.commands.sources import device
+from scoutview.errors import UsageError
+from scoutview.files import write_json
+from scoutview.metrics import evaluate_scores
+from scoutview.report import write_report
+from scoutview.tasks import class_targets, load_classifier, predict
+from scoutview.tasks.inputs import NetworkInputs
+from scoutview.training.run_folder import read_config
+
+
+def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
+    """Evaluate a fine-tuned model on the test split of a store: AUC, AP and accuracy with 95% intervals.
+
+    Args:
+        run: Folder of a fine-tuning run.
+        store: Store with the labels of the model.
+        json: End with one line of JSON for programs.
+
+    Returns:
+        The content of evaluation.json.
+
+    Raises:
+        UsageError: No such run, store or label, or no labelled image in the test split.
+    """
+    model = load_classifier(run)
+    archive = Archive.open([store])
+    targets = class_targets(archive, model.labels, ("test",), model.classes)
+    if not targets.indices:
+        raise UsageError(f"no image with {', '.join(model.labels)} is in the test split of {store}")
+    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.input_size)
+    model.encoder.network.to(device())
+    model.head.to(device())
+    scores = predict(model, inputs, targets.indices, device())
+    content = {
+        "task": "classification",
+        "label": ", ".join(model.labels),
+        "split": "test",
+        "encoder": read_config(run)["encoder"],
+        "classes": list(model.classes),
+        **evaluate_scores(scores, targets.values, archive.patients(targets.indices), list(model.classes)),
+    }
+    write_json(run / "evaluation.json", content)
+    write_report([run], run / "report.html", f"Fine-tuning {run.name}")
+    table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
+    for name, figure in content["metrics"].items():
+        table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")
+    Console().print(table)
+    if json:
+        print(encoding.dumps({"metrics": content["metrics"], "n_images": content["n_images"]}), flush=True)
+    return content

@@ -1,0 +1,178 @@
+"""`scoutview pretrain`: an encoder from unlabelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from scoutview.batches import Archive, BatchPlan, Draw, read_unit_image
+from scoutview.batches.loader import ViewDataset, collate_views
+from scoutview.encoders import Encoder, load_encoder
+from scoutview.errors import UsageError
+from scoutview.preprocessing import Preprocessing
+from scoutview.pretraining import Settings, load_recipe, resolve, run_pretraining
+from scoutview.report import view_sheet, write_report
+from scoutview.training import RunFolder, make_fabric
+from scoutview.training.run_folder import timestamp
+from scoutview.views import render_views
+
+SHEET_IMAGES = 4
+"""Images per modality on the sheet of sample views."""
+
+
+def pretrain(
+    stores: list[Path],
+    *,
+    out: Path,
+    recipe: str = "small_cpu",
+    init: Path | None = None,
+    **settings: Any,
+) -> Path:
+    """Pretrain an encoder on the unlabelled images of one or more stores.
+
+    Every setting of the recipe is an option of its own. Running the same command again continues an interrupted run.
+    Under torchrun or SLURM all ranks take part.
+
+    Args:
+        stores: Folders of stores.
+        out: Folder of the run.
+        recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
+        init: Run folder or encoder file to start from instead of random weights.
+        settings: Settings that replace those of the recipe.
+
+    Returns:
+        The run folder, with encoder.safetensors and report.html.
+
+    Raises:
+        UsageError: Wrong stores, recipe or settings, or a folder with another run.
+        RunError: The loss stayed non-finite, or a stored image is damaged.
+    """
+    chosen = load_recipe(recipe, settings)
+    archive = Archive.open(stores)
+    initial = _initial(init, chosen.encoder)
+    images = {name: len(archive.indices(name, chosen.splits)) for name in archive.modalities(chosen.splits)}
+    resolved = resolve(chosen, images)
+    fabric = make_fabric(resolved.precision)
+    run = RunFolder(out, writes=fabric.global_rank == 0)
+    run.prepare({**resolved.config(), "init": str(init) if init else None}, resolved.reasons)
+    if (out / "encoder.safetensors").exists():
+        print(f"{out} is finished: {out / 'report.html'}")
+        return out
+    console = Console(stderr=True)
+    _announce(console, archive, resolved, images, fabric.world_size)
+    provenance = {
+        "method": chosen.method,
+        "steps": chosen.steps,
+        "stores": [{"snapshot": store.snapshot(), "path": store.path.name} for store in archive.stores],
+        "images": images,
+        "initial": initial.provenance if initial else None,
+    }
+    manifest = {"command": "pretrain", "stores": _stores(archive, images), "started": timestamp()}
+    run.manifest({**manifest, "status": "running"})
+    if fabric.global_rank == 0:
+        write_view_sheets(archive, resolved, initial.preprocessing if initial else Preprocessing(), out / "views")
+    run.listeners.append(lambda line: _show(console, line, resolved))
+    try:
+        run_pretraining(archive, resolved, run, fabric, provenance, initial)
+    except BaseException as error:
+        run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
+        run.close()
+        raise
+    run.close()
+    run.manifest({**manifest, "status": "finished"})
+    if fabric.global_rank == 0:
+        write_report([out], out / "report.html", f"Pretraining {out.name}")
+        print(f"encoder: {out / 'encoder.safetensors'}")
+        print(f"report: {out / 'report.html'}")
+    return out
+
+
+def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Preprocessing, folder: Path) -> None:
+    """One picture per modality: some images, each with all the views of step 0."""
+    recipe = settings.recipe
+    views = recipe.view_settings()
+    names = archive.modalities(recipe.splits)
+    references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
+    dataset = ViewDataset(archive, preprocessing, views, references, recipe.seed)
+    images = {name: archive.indices(name, recipe.splits) for name in names}
+    series = [row.series or row.image for row in archive.rows]
+    plan = BatchPlan.make(images, series, len(names), recipe.seed)
+    for number, name in enumerate(names):
+        draws = [Draw(0, place, plan.orders[number].at(place)) for place in range(min(SHEET_IMAGES, len(images[name])))]
+        batch = collate_views([dataset[draw] for draw in draws], len(draws))
+        groups = render_views(batch.views, views.view_sizes())
+        rows = []
+        for place, draw in enumerate(draws):
+            pictures = [("whole image", read_unit_image(archive, draw.index, preprocessing)[0])]
+            count = 0
+            for group in groups:
+                for view in group[:, place, 0]:
+                    caption = f"view {count + 1}, scale {float(batch.views.scale[place, count]):.2f}"
+                    pictures.append((caption, view.clamp(0, 1).numpy()))
+                    count += 1
+            rows.append((archive.rows[draw.index].image[:8], pictures))
+        view_sheet(rows, folder / f"{name}.png")
+
+
+def _initial(init: Path | None, architecture: str) -> Encoder | None:
+    if init is None:
+        return None
+    encoder = load_encoder(init)
+    if encoder.architecture != architecture:
+        raise UsageError(
+            f"{init} is a {encoder.architecture}, the recipe wants {architecture}: "
+            f"add --encoder {encoder.architecture}, or start from another file"
+        )
+    return encoder
+
+
+def _stores(archive: Archive, images: dict[str, int]) -> list[dict[str, Any]]:
+    if len(archive.stores) == 1:
+        store = archive.stores[0]
+        return [{"path": str(store.path), "snapshot": store.snapshot(), "images": images}]
+    entries = []
+    for number, store in enumerate(archive.stores):
+        mine = [row.modality for row, owner in zip(archive.rows, archive.store_of, strict=True) if owner == number]
+        counts = {name: mine.count(name) for name in images}
+        entries.append({"path": str(store.path), "snapshot": store.snapshot(), "images": counts})
+    return entries
+
+
+def _announce(console: Console, archive: Archive, settings: Settings, images: dict[str, int], ranks: int) -> None:
+    recipe = settings.recipe
+    share = recipe.batch_size // len(images)
+    console.print(f"{sum(images.values())} images of {len(images)} modalities, {ranks} rank(s)", highlight=False)
+    for key, reason in settings.reasons.items():
+        console.print(f"  {key}: {getattr(settings, key)} ({reason})", highlight=False)
+    for name, count in images.items():
+        repeats = recipe.steps * share / count
+        console.print(f"  {name}: {count} images, each seen {repeats:.1f} times", highlight=False)
+        series = {archive.rows[index].series or archive.rows[index].image for index in archive.indices(name)}
+        if len(series) < 4 * share:
+            console.print(f"  {name}: {len(series)} series for {share} places, so slices of one can meet in a batch")
+    if torch.cuda.is_available():
+        console.print(f"  device: {torch.cuda.get_device_name(0)}", highlight=False)
+
+
+def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
+    """One plain line per log line: what to look at while it trains."""
+    if "message" in line:
+        console.print(f"WARNING step {line['step']}: {line['message']}", highlight=False, soft_wrap=True)
+    elif "probe" in line:
+        probes = ", ".join(f"{name} {entry['auc']:.3f}" for name, entry in line["probe"].items())
+        console.print(f"step {line['step']}: kNN AUC on validation: {probes}", highlight=False, soft_wrap=True)
+    else:
+        losses = ", ".join(
+            f"{name} {values['loss']:.3f} of {values['ln_k']:.3f} ({values['prototypes_used']:.0%} of prototypes)"
+            for name, values in line["modalities"].items()
+        )
+        left = (settings.recipe.steps - line["step"]) * line["seconds"] / max(line["step"], 1)
+        console.print(
+            f"step {line['step']}/{settings.recipe.steps}: {losses}; {line['images_per_second']:.0f} images/s, "
+            f"{line['data_wait']:.0%} waiting for data, {left / 60:.1f} min left",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,82 @@
+"""What several commands accept: an encoder by run, file or `none`; images from a store or from files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from scoutview.batches import Archive, read_unit_image
+from scoutview.encoders import Encoder, load_encoder, untrained_encoder
+from scoutview.errors import UsageError
+from scoutview.images import Modality
+from scoutview.ingest import Pseudonyms, RefusedError, read_file
+from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
+from scoutview.pretraining import Recipe, load_recipe, resolve
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """A unit-range image [row, column] with what identifies it."""
+
+    image: str
+    modality: str
+    patient: str
+    pixels: npt.NDArray[np.float32]
+
+
+def find_encoder(encoder: str, recipe: str = "small_cpu") -> Encoder:
+    """The encoder of a run folder or file; `none` is the untrained network of a recipe."""
+    if encoder != "none":
+        return load_encoder(encoder)
+    settings = load_recipe(recipe, {})
+    return untrained_encoder(settings.encoder, _input_size(settings), Preprocessing(), settings.seed)
+
+
+def _input_size(recipe: Recipe) -> int:
+    return resolve(recipe, {}).input_size
+
+
+def device() -> str:
+    """Where networks run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def source_images(source: Path, preprocessing: Preprocessing, modality: Modality | None) -> Iterator[SourceImage]:
+    """Every image of a store, or of a file or folder of files; refused files are passed over by the caller's count.
+
+    Raises:
+        UsageError: if there is nothing there.
+    """
+    if (source / "store.json").exists():
+        archive = Archive.open([source])
+        for index, row in enumerate(archive.rows):
+            yield SourceImage(row.image, row.modality, row.patient, read_unit_image(archive, index, preprocessing)[0])
+        return
+    if not source.exists():
+        raise UsageError(f"{source} does not exist: give a store, a file or a folder of files")
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    pseudonyms = Pseudonyms.from_environment()
+    refused: list[str] = []
+    taken = 0
+    for path in files:
+        try:
+            images = read_file(path, modality)
+        except RefusedError as error:
+            refused.append(f"{path}: {error}")
+            continue
+        for number, image in enumerate(images):
+            taken += 1
+            pixels = preprocess(image.pixels, calibration_of(image), preprocessing)
+            name = path.name if len(images) == 1 else f"{path.name}#{number}"
+            yield SourceImage(name, image.modality, pseudonyms.key("patient", image.patient), pixels)
+    for line in refused[:5]:
+        print(f"not taken: {line}")
+    if len(refused) > 5:
+        print(f"not taken: {len(refused) - 5} more files")
+    if not taken:
+        raise UsageError(f"{source} holds no image that can be read ({len(refused)} files refused)")
