@@ -1,32 +1,54 @@
 """scoutview: from an archive of unlabelled medical images to an encoder, with an honest report.
 
-Each command of the command line is the function of the same name here; the commands are loaded when used.
+Each command of the command line is the function of the same name here; a command is loaded when it is first used.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scoutview.commands.demo import demo
+    from scoutview.commands.embed import embed
+    from scoutview.commands.evaluate import evaluate
+    from scoutview.commands.finetune import finetune
+    from scoutview.commands.fsck import fsck
+    from scoutview.commands.ingest import ingest
+    from scoutview.commands.inspect import inspect
+    from scoutview.commands.label import label
+    from scoutview.commands.pretrain import pretrain
+    from scoutview.commands.probe import probe
 
 __version__ = "0.0.1"
 
-COMMANDS = (
+COMMANDS = ("demo", "ingest", "label", "inspect", "pretrain", "embed", "probe", "finetune", "evaluate", "fsck")
+
+__all__ = [
+    "COMMANDS",
+    "__version__",
     "demo",
-    "ingest",
-    "label",
-    "inspect",
-    "pretrain",
     "embed",
-    "probe",
-    "finetune",
     "evaluate",
+    "finetune",
     "fsck",
-)
+    "ingest",
+    "inspect",
+    "label",
+    "pretrain",
+    "probe",
+]
 
-__all__ = ["COMMANDS", "__version__", *COMMANDS]
+
+class _Package(ModuleType):
+    """`scoutview.ingest` is the command, although importing the room `scoutview.ingest` would bind the room there."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in COMMANDS:
+            return getattr(import_module(f"scoutview.commands.{name}"), name)
+        return super().__getattribute__(name)
 
 
-def __getattr__(name: str) -> Any:
-    if name in COMMANDS:
-        return getattr(import_module(f"scoutview.commands.{name}"), name)
-    raise AttributeError(f"module 'scoutview' has no attribute {name!r}")
+sys.modules[__name__].__class__ = _Package

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import textured
 from PIL import Image as Picture
+from samples import textured
 from scipy import ndimage
 
 from scoutview.images import BAND_SIGMAS, band_energies, decode_spectrum, encode_spectrum, radial_spectrum

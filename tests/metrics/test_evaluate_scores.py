@@ -30,9 +30,7 @@ def test_binary_equals_the_plain_bootstrap() -> None:
         expected = patient_bootstrap(statistic, flat, positives, patients=patients, rounds=100, seed=4)
         assert found["metrics"][measure] == pytest.approx(expected.as_dict())
         assert found["per_class"]["lesion"][measure] == pytest.approx(expected.as_dict())
-    right = patient_bootstrap(
-        lambda s, p: accuracy(s, p, 0.5), flat, positives, patients=patients, rounds=100, seed=4
-    )
+    right = patient_bootstrap(lambda s, p: accuracy(s, p, 0.5), flat, positives, patients=patients, rounds=100, seed=4)
     assert found["metrics"]["accuracy"] == pytest.approx(right.as_dict() | {"threshold": 0.5})
     assert found["per_class"]["lesion"]["positives"] == positives.sum()
     assert (found["n_images"], found["n_patients"]) == (90, len(set(patients.tolist())))
@@ -49,9 +47,7 @@ def test_several_classes_with_unknown_targets() -> None:
 
     def macro(scores: np.ndarray, targets: np.ndarray) -> float:
         known = ~np.isnan(targets)
-        return float(
-            np.mean([oracle.roc_auc_score(targets[known[:, c], c], scores[known[:, c], c]) for c in range(3)])
-        )
+        return float(np.mean([oracle.roc_auc_score(targets[known[:, c], c], scores[known[:, c], c]) for c in range(3)]))
 
     assert found["n_images"] == np.count_nonzero(~np.isnan(targets).all(axis=1))
     taken = ~np.isnan(targets).all(axis=1)

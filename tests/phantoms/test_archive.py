@@ -33,7 +33,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(archive: Path, modality: str) -> list[pydicom.Dataset]:
-    return [pydicom.dcmread(path) for path in sorted((archive / modality).rglob("*.dcm"))]
+    return [pydicom.dcmread(path) for path in sorted((archive / "images" / modality).rglob("*.dcm"))]
 
 
 def test_same_seed_same_bytes(archive: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_files_say_what_they_are(archive: Path, modality: str, storage: str, cod
 
 def test_ct_values_round_trip_to_hounsfield_units(archive: Path) -> None:
     drawn = draw_head_ct(SEED, 1, slices=SLICES, size=SIZE)
-    files = sorted((archive / "ct" / "P0002").glob("*.dcm"))
+    files = sorted((archive / "images" / "ct" / "P0002").glob("*.dcm"))
     for image, path in zip(drawn, files, strict=True):
         dataset = pydicom.dcmread(path)
         hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
@@ -88,7 +88,7 @@ def test_ct_values_round_trip_to_hounsfield_units(archive: Path) -> None:
 def test_mr_and_ultrasound_values_round_trip(archive: Path) -> None:
     for image, path in zip(
         draw_brain_mr(SEED, 2, slices=SLICES, size=SIZE),
-        sorted((archive / "mr" / "P0003").glob("*.dcm")),
+        sorted((archive / "images" / "mr" / "P0003").glob("*.dcm")),
         strict=True,
     ):
         assert np.array_equal(pydicom.dcmread(path).pixel_array, image.pixels)
@@ -122,7 +122,7 @@ def test_an_inverted_radiograph_is_the_same_picture(archive: Path) -> None:
 
 @pytest.mark.parametrize("modality", ["ct", "mr"])
 def test_slices_lie_where_their_tags_say(archive: Path, modality: str) -> None:
-    for folder in sorted((archive / modality).iterdir()):
+    for folder in sorted((archive / "images" / modality).iterdir()):
         series = [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
         assert [dataset.InstanceNumber for dataset in series] == list(range(1, SLICES + 1))
         for tag in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
@@ -145,7 +145,7 @@ def test_labels_name_every_file_once(archive: Path) -> None:
     by_file = {row["file"]: row for row in rows}
     for index in range(PATIENTS["ct"]):
         for number, image in enumerate(draw_head_ct(SEED, index, slices=SLICES, size=SIZE), start=1):
-            row = by_file[f"ct/P{index + 1:04d}/{number:04d}.dcm"]
+            row = by_file[f"images/ct/P{index + 1:04d}/{number:04d}.dcm"]
             assert row["patient"] == f"PHANTOM-ct-{index + 1:04d}"
             assert {label: int(row[label]) for label in image.labels} == image.labels
             assert all(row[label] == "" for label in ("lesion", "pneumothorax", "metastasis", "cyst", "mass"))
@@ -161,7 +161,7 @@ def test_masks_and_boxes_repeat_the_drawing(archive: Path) -> None:
     for index in range(PATIENTS["us"]):
         image = draw_ultrasound(SEED, index, size=SIZE)
         boxes = [(box.label, [box.x, box.y, box.width, box.height]) for box in image.boxes]
-        assert found[f"us/P{index + 1:04d}/0001.dcm"] == boxes
+        assert found[f"images/us/P{index + 1:04d}/0001.dcm"] == boxes
         for label, mask in image.masks.items():
             path = archive / "masks" / "us" / f"P{index + 1:04d}-0001-{label}.png"
             assert path.exists() == mask.any()

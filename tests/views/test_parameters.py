@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import textured
+from samples import textured
 from scipy import stats
 
 from scoutview.images import band_energies, radial_spectrum

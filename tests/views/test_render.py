@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import textured
+from samples import textured
 from scipy import fft, ndimage
 
 from scoutview.batches.loader import ViewSample, collate_views
 from scoutview.batches.sampler import Draw
-from scoutview.images import BAND_SIGMAS, band_energies, radial_spectrum
+from scoutview.images import BAND_SIGMAS, radial_spectrum
 from scoutview.images.spectrum import prefilter_sigma
 from scoutview.views import (
     ReferenceEnergies,
@@ -120,26 +120,6 @@ def test_energy_augmentation_equals_filtering_the_rescaled_image_directly() -> N
     assert np.abs(views[0, 0, 0] - np.clip(expected, 0, 1)).max() < 0.01
 
 
-def test_augmented_views_have_the_energies_that_were_drawn() -> None:
-    image = 0.4 + 0.2 * textured(np.random.default_rng(4), 200, 200)
-    spectrum = radial_spectrum(image)
-    settings = ViewSettings(crops=(1, 1), sizes=(100, 50), visible=((1.0, 1.0), (1.0, 1.0)), energy=1.0)
-    quiet = ReferenceEnergies(references().short_sides, references().mean / 10, references().deviation / 10)
-    drawn = draw_parameters(settings, image.shape, spectrum, quiet, seed=0, step=0, position=0)
-    wanted = drawn.bands[0] * band_energies(spectrum, 0.5)
-    plain = flat_parameters(1, scale=[0.5], bands=[drawn.bands[0]])
-    (views,) = rendered([image], [plain], [100])
-    level, energies = views[0, 0, 0].astype(np.float64), []
-    for sigma in BAND_SIGMAS:
-        lower = ndimage.gaussian_filter(level, sigma, mode="reflect", truncate=8)
-        energies.append((level - lower).std())
-        level = lower
-    # Bands overlap, so a band also holds a little of its neighbours' change.
-    np.testing.assert_allclose([*energies, level.std()], wanted, rtol=0.35)
-    mean, deviation = quiet.at(100.0)
-    assert (np.abs(wanted - mean) <= deviation * 1.0001).all()
-
-
 def test_rescale_keeps_mean_and_beats_plain_subsampling() -> None:
     image = textured(np.random.default_rng(5), 240, 180, slope=1.0)
     small = rescale(image, 60, 45)
@@ -171,5 +151,3 @@ def test_rendering_does_not_depend_on_the_rest_of_the_batch() -> None:
     alone = rendered(images[13:14], parameters[13:14], settings.view_sizes())
     for many, one in zip(together, alone, strict=True):
         np.testing.assert_allclose(many[:, 13], one[:, 0], atol=2e-5)
-
-

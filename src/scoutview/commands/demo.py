@@ -16,8 +16,10 @@ from scoutview.commands.probe import probe
 from scoutview.phantoms import GENERATOR_VERSION, write_phantoms
 from scoutview.report import write_report
 
-PATIENTS = {"xray": 200, "ct": 50, "mr": 50, "us": 200}
-SLICES = 5
+PATIENTS = {"xray": 240, "ct": 60, "mr": 60, "us": 240}
+SLICES = 4
+SIZE = 192
+"""px; smaller than phantoms usually are, so that drawing and reading leave the time to training."""
 PROBES = ["pneumothorax", "hemorrhage", "metastasis", "cyst"]
 TASK = "cyst"
 KEY = "phantoms need no secret"
@@ -36,12 +38,12 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> Path:
     began = time.monotonic()
     # Phantoms have no privacy to protect, and a fixed secret makes every demo the same.
     os.environ.setdefault("SCOUTVIEW_KEY", KEY)
-    archive, store = out / "dicom", out / "store"
+    archive, store = out / "phantoms", out / "store"
     print(f"1/6 drawing phantoms (generator version {GENERATOR_VERSION})", flush=True)
     if not (archive / "phantoms.json").exists():
-        write_phantoms(archive, patients=PATIENTS, seed=seed, slices=SLICES)
+        write_phantoms(archive, patients=PATIENTS, seed=seed, size=SIZE, slices=SLICES)
     print("2/6 taking them in", flush=True)
-    ingest([archive / name for name in PATIENTS], out=store, labels=archive / "labels.csv")
+    ingest([archive / "images"], out=store, labels=archive / "labels.csv")
     fsck(store)
     inspect(store)
     print("3/6 pretraining on all images but the test split, without labels", flush=True)

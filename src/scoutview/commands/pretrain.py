@@ -160,7 +160,8 @@ def _announce(console: Console, archive: Archive, settings: Settings, images: di
 def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
     """One plain line per log line: what to look at while it trains."""
     if "message" in line:
-        console.print(f"WARNING step {line['step']}: {line['message']}", highlight=False, soft_wrap=True)
+        kind = "WARNING" if line["event"] == "collapse" else "note"
+        console.print(f"{kind} step {line['step']}: {line['message']}", highlight=False, soft_wrap=True)
     elif "probe" in line:
         probes = ", ".join(f"{name} {entry['auc']:.3f}" for name, entry in line["probe"].items())
         console.print(f"step {line['step']}: kNN AUC on validation: {probes}", highlight=False, soft_wrap=True)

@@ -80,7 +80,8 @@ def run_ingest(
         store = Store.open(out)
         notes = list(table.notes) if table else []
         if table:
-            annotations, joined = annotations_of(table, store.rows(), pseudonyms)
+            rows = [row for row in store.rows() if row.file_key in keys]  # the label file is about these sources
+            annotations, joined = annotations_of(table, rows, pseudonyms)
             add_annotations(store, annotations)
             notes += joined
         references = references_of(store)

@@ -46,11 +46,14 @@ class Targets:
     def by_file(self, file: str) -> str | None:
         """Image id or series key for a relative path, file name or stem, with "#index" for a part of a file.
 
+        A path that begins above the source (`images/a.png` for the source `images`) is shortened from the left.
+
         Raises:
             ValueError: when several files have that name.
         """
         path = normal(file)
-        found = self._matching(self.by_path, "path", path.as_posix())
+        tails = (PurePosixPath(*path.parts[first:]).as_posix() for first in range(len(path.parts)))
+        found = next(filter(None, (self._matching(self.by_path, "path", tail) for tail in tails)), [])
         if not found:
             base, mark, index = path.name.rpartition("#")
             name = f"{stem_of(base)}{mark}{index}" if mark else stem_of(path.name)
@@ -212,8 +215,10 @@ def _keys_named(
     whole, mark, index = path.as_posix(), "", ""
     if whole not in paths and "#" in whole:
         whole, mark, index = whole.rpartition("#")
-    name = PurePosixPath(whole).name
-    found = [paths[whole]] if whole in paths else names.get(name, []) or names.get(stem_of(name), [])
+    parts = PurePosixPath(whole).parts
+    tails = [PurePosixPath(*parts[first:]).as_posix() for first in range(len(parts))]
+    found = next(([paths[tail]] for tail in tails if tail in paths), [])
+    found = found or names.get(parts[-1], []) or names.get(stem_of(parts[-1]), [])
     if len(found) > 1:
         raise UsageError(
             f"{table.path} row {row.number}: {row.file!r} is the name of several files: give the path below the source"

@@ -5,13 +5,13 @@ The same seed gives the same bytes; `GENERATOR_VERSION` changes whenever a pixel
 
 from __future__ import annotations
 
-from .archive import write_phantoms
-from .brain_mr import draw_brain_mr
-from .finding import Box, Slice
-from .head_ct import draw_head_ct
-from .radiograph import draw_radiograph
-from .ultrasound import draw_ultrasound
-from .version import GENERATOR_VERSION
+from scoutview.phantoms.archive import write_phantoms
+from scoutview.phantoms.brain_mr import draw_brain_mr
+from scoutview.phantoms.finding import Box, Slice
+from scoutview.phantoms.head_ct import draw_head_ct
+from scoutview.phantoms.radiograph import draw_radiograph
+from scoutview.phantoms.ultrasound import draw_ultrasound
+from scoutview.phantoms.version import GENERATOR_VERSION
 
 __all__ = [
     "GENERATOR_VERSION",

@@ -12,15 +12,14 @@ from PIL import Image
 
 from scoutview.errors import UsageError
 from scoutview.files import write_json, write_text
-
-from .brain_mr import draw_brain_mr
-from .dicom import random_patient, write_dicom
-from .finding import LABELS, Slice
-from .head import section_spacing
-from .head_ct import draw_head_ct
-from .radiograph import draw_radiograph
-from .ultrasound import draw_ultrasound
-from .version import GENERATOR_VERSION
+from scoutview.phantoms.brain_mr import draw_brain_mr
+from scoutview.phantoms.dicom import random_patient, write_dicom
+from scoutview.phantoms.finding import LABELS, Slice
+from scoutview.phantoms.head import section_spacing
+from scoutview.phantoms.head_ct import draw_head_ct
+from scoutview.phantoms.radiograph import draw_radiograph
+from scoutview.phantoms.ultrasound import draw_ultrasound
+from scoutview.phantoms.version import GENERATOR_VERSION
 
 ALL_LABELS = tuple(label for modality in ("xray", "ct", "mr", "us") for label in LABELS[modality])
 SLICE_THICKNESS = 5.0
@@ -37,7 +36,7 @@ def write_phantoms(
     size: rows and columns of every image in px; each modality's own size where it is None.
     slices: images of each CT and MR patient.
 
-    Leaves in `folder`: xray, ct, mr, us / P0001 / 0001.dcm ...; labels.csv (file, patient and one column for
+    Leaves in `folder`: images / xray, ct, mr, us / P0001 / 0001.dcm ...; labels.csv (file, patient and one column for
     every label: 0, 1, or blank where the modality has no such label); boxes.json (COCO: images, annotations,
     categories; bbox = [x, y, width, height] in px); masks/<modality>/P0001-0001-<label>.png (0 or 255, only
     where there is something to show); phantoms.json (generator version, seed, counts), written last.
@@ -99,7 +98,7 @@ def _write_patient(
 ) -> None:
     """Write one patient's files and add to `rows` and `coco`."""
     patient = random_patient(modality, seed, index)
-    place = folder / modality / patient.folder
+    place = folder / "images" / modality / patient.folder
     place.mkdir(parents=True, exist_ok=True)
     gap = section_spacing(len(images))
     for number, image in enumerate(images, start=1):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .finding import Box, Mask, Pixels, Slice, box_around, union
-from .head import Head, Section, draw_section, random_head, section_positions, temporal_muscle
-from .noise import blur, patient_generator, rician, smooth_field
-from .shapes import ellipse_level, irregular_distance, soft_step, splat, wandering_paths
+from scoutview.phantoms.finding import Box, Mask, Pixels, Slice, box_around, union
+from scoutview.phantoms.head import Head, Section, draw_section, random_head, section_positions, temporal_muscle
+from scoutview.phantoms.noise import blur, patient_generator, rician, smooth_field
+from scoutview.phantoms.shapes import ellipse_level, irregular_distance, soft_step, splat, wandering_paths
 
 
 @dataclass(frozen=True)

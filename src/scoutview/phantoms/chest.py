@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .finding import Array, Mask, Pixels
-from .noise import blur
-from .shapes import (
+from scoutview.phantoms.finding import Array, Mask, Pixels
+from scoutview.phantoms.noise import blur
+from scoutview.phantoms.shapes import (
     add_ellipsoid,
     chord,
     ellipse_level,

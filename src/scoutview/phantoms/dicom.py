@@ -17,9 +17,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from .finding import Slice
-from .noise import patient_generator
-from .version import GENERATOR_VERSION
+from scoutview.phantoms.finding import Slice
+from scoutview.phantoms.noise import patient_generator
+from scoutview.phantoms.version import GENERATOR_VERSION
 
 HU_INTERCEPT = -1024
 """Stored value + intercept = HU, so that stored CT values are unsigned."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .finding import Pixels
-from .noise import smooth_field
-from .shapes import ellipse_level, pixel_grid, soft_step, turned
+from scoutview.phantoms.finding import Pixels
+from scoutview.phantoms.noise import smooth_field
+from scoutview.phantoms.shapes import ellipse_level, pixel_grid, soft_step, turned
 
 BOTTOM, TOP = -36.0, 52.0
 """mm; the axial positions that a series covers."""

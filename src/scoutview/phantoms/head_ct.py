@@ -15,10 +15,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .finding import LABELS, Box, Mask, Pixels, Slice, box_around, union
-from .head import Head, Section, draw_section, random_head, section_positions, temporal_muscle, turn_from
-from .noise import blur, patient_generator, smooth_field
-from .shapes import ellipse_level, irregular_distance, soft_step
+from scoutview.phantoms.finding import LABELS, Box, Mask, Pixels, Slice, box_around, union
+from scoutview.phantoms.head import (
+    Head,
+    Section,
+    draw_section,
+    random_head,
+    section_positions,
+    temporal_muscle,
+    turn_from,
+)
+from scoutview.phantoms.noise import blur, patient_generator, smooth_field
+from scoutview.phantoms.shapes import ellipse_level, irregular_distance, soft_step
 
 TYPES = LABELS["ct"][1:]
 SMALLEST = 20.0

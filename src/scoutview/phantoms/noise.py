@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from .finding import Array, Pixels
+from scoutview.phantoms.finding import Array, Pixels
 
 _MODALITY_NUMBERS = {"xray": 1, "ct": 2, "mr": 3, "us": 4}
 

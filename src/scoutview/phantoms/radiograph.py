@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .chest import BONE, WATER, Lung, bones, lung_air, organs, random_lungs, torso, vessels
-from .finding import Box, Mask, Pixels, Slice, box_around, union
-from .noise import blur, patient_generator, quantum_noise, smooth_field
-from .shapes import (
+from scoutview.phantoms.chest import BONE, WATER, Lung, bones, lung_air, organs, random_lungs, torso, vessels
+from scoutview.phantoms.finding import Box, Mask, Pixels, Slice, box_around, union
+from scoutview.phantoms.noise import blur, patient_generator, quantum_noise, smooth_field
+from scoutview.phantoms.shapes import (
     add_ellipsoid,
     chord,
     irregular_distance,

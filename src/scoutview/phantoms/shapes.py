@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .finding import Array, Pixels
+from scoutview.phantoms.finding import Array, Pixels
 
 
 def pixel_grid(size: int, spacing: float) -> tuple[Pixels, Pixels]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .finding import Box, Mask, Pixels, Slice, box_around, union
-from .noise import blur, patient_generator, smooth_field, speckle
-from .shapes import ellipse_level, irregular_distance, soft_step
+from scoutview.phantoms.finding import Box, Mask, Pixels, Slice, box_around, union
+from scoutview.phantoms.noise import blur, patient_generator, smooth_field, speckle
+from scoutview.phantoms.shapes import ellipse_level, irregular_distance, soft_step
 
 DEPTH = 45.0
 """mm from the probe to the bottom of the image."""

@@ -26,9 +26,7 @@ def collapse_warning(lines: Sequence[dict[str, Any]], settings: Settings) -> str
     stuck = [
         name
         for name in recent[-1]["modalities"]
-        if all(
-            abs(line["modalities"][name]["loss"] / line["modalities"][name]["ln_k"] - 1) < WITHIN for line in recent
-        )
+        if all(abs(line["modalities"][name]["loss"] / line["modalities"][name]["ln_k"] - 1) < WITHIN for line in recent)
     ]
     if not stuck:
         return None

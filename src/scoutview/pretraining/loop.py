@@ -130,7 +130,7 @@ def run_pretraining(
         if all_finite(loss.detach(), norm, fabric.world_size):
             scale_gradients(network.parameters(), recipe.trust, recipe.weight_decay)
             wrapped.step()
-            method.after_step()
+            method.after_step(step)
             progress.skipped_in_a_row = 0
         else:
             progress.skipped += 1
@@ -217,7 +217,7 @@ def log_step(
     clock: Clock,
     recipe: Settings,
 ) -> None:
-    """Write a line of metrics, and a warning once if the run has collapsed."""
+    """Write a line of metrics, a warning when losses stay at ln K, and its end when they no longer do."""
     telemetry = method.telemetry.read()
     seconds, waited = clock.lap()
     passes = plan.passes(progress.step)
@@ -238,11 +238,13 @@ def log_step(
             "modalities": modalities,
         }
     )
-    if run.writes and not progress.warned:
+    if run.writes:
         message = collapse_warning(read_metrics(run.path), recipe)
-        if message:
-            progress.warned = True
+        if message and not progress.warned:
             run.log({"step": progress.step, "event": "collapse", "message": message})
+        elif progress.warned and not message:
+            run.log({"step": progress.step, "event": "recovery", "message": "no loss stays at ln K any longer"})
+        progress.warned = bool(message)
 
 
 def probe_step(

@@ -19,7 +19,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def normalise(self) -> None:
-        """Project every prototype to unit norm: at the start, after each optimizer step, after loading."""
+        """Project every prototype to unit norm: at the start and after each optimizer step that moved it."""
         for matrix in self.matrices:
             matrix.copy_(F.normalize(matrix, dim=1))
 

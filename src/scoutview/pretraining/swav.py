@@ -97,9 +97,10 @@ class Swav:
         if step < self.recipe.freeze_prototypes:
             self.network.prototypes.freeze()
 
-    def after_step(self) -> None:
-        """Once the optimizer has stepped: prototypes back to the sphere, features into the queue."""
-        self.network.prototypes.normalise()
+    def after_step(self, step: int) -> None:
+        """Once the optimizer has stepped: prototypes that moved back to the sphere, features into the queue."""
+        if step >= self.recipe.freeze_prototypes:
+            self.network.prototypes.normalise()
         self.queue.enqueue(self._fresh)
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,7 +108,6 @@ class Swav:
         return {"queue": self.queue.state_dict(), "telemetry": self.telemetry.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore, and project the prototypes again."""
+        """Restore; the network's prototypes were saved on the sphere."""
         self.queue.load_state_dict(state["queue"])
         self.telemetry.load_state_dict(state["telemetry"])
-        self.network.prototypes.normalise()

@@ -84,9 +84,7 @@ def _enlargement(rows: Sequence[Row]) -> int:
     for title, pictures in rows:
         for caption, picture in pictures:
             if np.ndim(picture) != 2 or not np.size(picture):
-                raise UsageError(
-                    f"picture {caption!r} of {title!r} has shape {np.shape(picture)}; give [row, column]"
-                )
+                raise UsageError(f"picture {caption!r} of {title!r} has shape {np.shape(picture)}; give [row, column]")
             rows_high, columns_wide = np.shape(picture)
             largest = max(largest, int(rows_high), int(columns_wide))
     return max(1, _SIDE // largest)

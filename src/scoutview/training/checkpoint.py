@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -43,8 +44,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}): remove it to go on from the one before") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
+        cause = str(error).splitlines()[0]
+        raise RunError(f"{path} cannot be read ({cause}): remove it to go on from the one before") from error
     return state
 
 

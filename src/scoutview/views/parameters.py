@@ -1,4 +1,4 @@
-"""Drawing the parameters of views: a small table per image, keyed by (seed, step, position in the batch, view).
+"""Drawing the parameters of views: a small table per image, keyed by (seed, step, position in the batch), a row a view.
 
 The same key gives the same numbers whatever the number of workers or ranks.
 """
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from scoutview.images import BANDS, Spectrum, band_energies
 
@@ -104,53 +105,59 @@ def draw_parameters(
     position: int,
 ) -> ViewParameters:
     """Draw the views of one image of `shape` [row, column] px. A pure function of its arguments."""
-    sizes = settings.view_sizes()
-    views = len(sizes)
-    scale, top, left = np.empty(views), np.empty(views), np.empty(views)
-    wanted = np.zeros((views, BANDS))
-    gamma, gain, bias = np.ones(views), np.ones(views), np.zeros(views)
-    kinds = [kind for kind, count in enumerate(settings.crops) for _ in range(count)]
-    for view, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
-        generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, view, position, step]))
-        # Always the same number of draws in the same order, so that no option shifts the others.
-        where, above, beside, *chances = generator.random(6)
-        normals = generator.standard_normal(64)
-        exponent, factor, shift = generator.random(3)
-        short_side = _short_side(settings, kind, size, min(shape), where)
-        scale[view] = short_side / min(shape)
-        top[view] = above * max(shape[0] * scale[view] - size, 0.0)
-        left[view] = beside * max(shape[1] * scale[view] - size, 0.0)
-        if chances[0] < settings.energy:
-            mean, deviation = references.at(short_side)
-            wanted[view] = mean + deviation * _truncated(normals)
-        if chances[1] < settings.gamma_chance:
-            gamma[view] = _between(settings.gamma, exponent)
-        if chances[2] < settings.linear_chance:
-            gain[view] = _between(settings.gain, factor)
-            bias[view] = _between(settings.bias, shift)
-    present = band_energies(spectrum, scale)
-    usable = (present > SMALLEST_ENERGY) & (wanted > 0)
-    bands = np.where(usable, wanted / np.maximum(present, SMALLEST_ENERGY), 1.0)
-    columns = (scale, top, left, bands, gamma, gain, bias)
+    sizes = np.array(settings.view_sizes(), dtype=np.float64)
+    # One row of draws per view, always all of them, so that no option and no other view shifts a view's numbers.
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, position, step]))
+    draws = generator.random((len(sizes), 9 + BANDS))
+    where, above, beside, energy, gamma, linear, exponent, factor, shift = draws[:, :9].T
+    short_sides = _short_sides(settings, min(shape), where)
+    scale = short_sides / min(shape)
+    drawn = energy < settings.energy
+    bands = np.ones((len(sizes), BANDS))
+    if drawn.any():
+        moments = [references.at(side) for side in short_sides]
+        mean, deviation = (np.array(column) for column in zip(*moments, strict=True))
+        wanted = mean + deviation * _truncated_normal(draws[:, 9:])
+        present = band_energies(spectrum, scale)
+        usable = drawn[:, None] & (present > SMALLEST_ENERGY) & (wanted > 0)
+        bands = np.where(usable, wanted / np.maximum(present, SMALLEST_ENERGY), 1.0)
+    columns = (
+        scale,
+        above * np.maximum(shape[0] * scale - sizes, 0.0),
+        beside * np.maximum(shape[1] * scale - sizes, 0.0),
+        bands,
+        np.where(gamma < settings.gamma_chance, _between(settings.gamma, exponent), 1.0),
+        np.where(linear < settings.linear_chance, _between(settings.gain, factor), 1.0),
+        np.where(linear < settings.linear_chance, _between(settings.bias, shift), 0.0),
+    )
     return ViewParameters(*(column.astype(np.float32) for column in columns))
 
 
-def _between(bounds: tuple[float, float], uniform: float) -> float:
+Numbers = npt.NDArray[np.float64]
+
+
+def _between(bounds: tuple[float, float], uniform: Numbers) -> Numbers:
     return bounds[0] + (bounds[1] - bounds[0]) * uniform
 
 
-def _truncated(normals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Six standard normals truncated to [-1, 1]: the first that fall inside (64 hold six but once in 1e22 draws)."""
-    inside = normals[np.abs(normals) <= 1.0][:BANDS]
-    return np.concatenate([inside, np.zeros(BANDS - len(inside))])
+def _truncated_normal(uniform: Numbers) -> Numbers:
+    """Standard normals truncated to [-1, 1], by the inverse of their distribution function."""
+    low, high = special.ndtr(-1.0), special.ndtr(1.0)
+    normal: Numbers = special.ndtri(low + (high - low) * uniform)
+    return normal
 
 
-def _short_side(settings: ViewSettings, kind: int, size: int, native: int, uniform: float) -> float:
-    """Short side of the rescaled image in px: never below the crop, and above the native one only for that."""
+def _short_sides(settings: ViewSettings, native: int, uniform: Numbers) -> Numbers:
+    """Short side [view] of the rescaled image in px: never below the crop, above the native one only for that."""
+    sizes = np.array(settings.view_sizes(), dtype=np.float64)
+    largest = np.maximum(native, sizes)
     if settings.visible is not None:
-        low, high = settings.visible[kind]
-        return max(size, min(size / _between((low, high), uniform), max(native, size)))
+        ranges = np.repeat(np.array(settings.visible), settings.crops, axis=0)
+        shares = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * uniform
+        shown: Numbers = np.clip(sizes / shares, sizes, largest)
+        return shown
     low, high = settings.short_sides
     if settings.fraction[1] * native <= low:
-        return _between((size, max(size, native)), uniform)
-    return float(np.clip(_between(settings.fraction, uniform) * native, low, high))
+        return sizes + (largest - sizes) * uniform
+    clamped: Numbers = np.clip(_between(settings.fraction, uniform) * native, low, high)
+    return clamped

@@ -14,9 +14,7 @@ from scipy import fft
 from scoutview.images.spectrum import prefilter_sigma
 
 
-def image_coefficients(
-    image: npt.NDArray[np.float32], keep: tuple[int, int] | None = None
-) -> npt.NDArray[np.float32]:
+def image_coefficients(image: npt.NDArray[np.float32], keep: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
     """Orthonormal DCT-II of an image [row, column]: [row frequency, column frequency], the first `keep` of each."""
     rows, columns = keep or image.shape
     along_rows = fft.dct(image, axis=0, norm="ortho")[:rows]

@@ -1,0 +1,179 @@
+"""Whole runs: resumed after kill -9 bit by bit, on two ranks, started from weights, and refused when they cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from samples import make_store
+
+from scoutview import pretrain
+from scoutview.encoders import load_encoder
+from scoutview.errors import RunError, UsageError
+from scoutview.training.run_folder import read_metrics
+
+SMALL = {
+    "encoder": "resnet18w0.25",
+    "steps": 18,
+    "batch_size": 16,
+    "workers": 0,
+    "crops": (2, 1),
+    "sizes": (40, 32),
+    "visible": ((0.5, 1.0), (0.3, 0.6)),
+    "prototypes": 4,
+    "queue": 8,
+    "queue_start": 2,
+    "freeze_prototypes": 4,
+    "projection": 16,
+    "projector_hidden": 32,
+    "warmup": 2,
+    "input_size": 64,
+    "log_every": 3,
+    "probe_every": 6,
+    "checkpoint_every": 4,
+}
+TIMES = {"seconds", "images_per_second", "data_wait"}
+
+
+def options(settings: dict) -> list[str]:
+    """The settings as words of the command line."""
+    words = []
+    for key, value in settings.items():
+        words += [f"--{key}", json.dumps(value) if isinstance(value, tuple) else str(value)]
+    return words
+
+
+def command(store: Path, out: Path, settings: dict) -> list[str]:
+    return [sys.executable, "-m", "scoutview", "pretrain", str(store), "--out", str(out), *options(settings)]
+
+
+def learnt(run: Path) -> tuple[dict, list[dict]]:
+    """What a run ends with: weights, and its lines without the times."""
+    lines = [{key: value for key, value in line.items() if key not in TIMES} for line in read_metrics(run)]
+    return load_encoder(run).network.state_dict(), lines
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that the others are compared with, by the command line, in a process of its own."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    subprocess.run(command(small_store, out, SMALL), check=True, capture_output=True, timeout=300)
+    return out
+
+
+def test_a_run_leaves_what_the_contract_names(undisturbed: Path) -> None:
+    names = {path.name for path in undisturbed.iterdir()}
+    assert {
+        "config.yaml",
+        "metrics.jsonl",
+        "checkpoints",
+        "encoder.safetensors",
+        "report.html",
+        "manifest.json",
+    } <= names
+    manifest = json.loads((undisturbed / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["stores"][0]["images"] == dict.fromkeys(("xray", "ct", "mr", "us"), 20)  # 24 less the test split
+    assert len(list((undisturbed / "views").glob("*.png"))) == 4
+    assert any(name.startswith("events.out.tfevents") for name in names)
+
+
+def test_killed_twice_and_continued_it_is_the_same_bit_by_bit(
+    undisturbed: Path, small_store: Path, tmp_path: Path
+) -> None:
+    """Mid-epoch (five steps are an epoch here), with the queue in use and between two checkpoints."""
+    out = tmp_path / "run"
+    for stop_at in (6, 12):
+        process = subprocess.Popen(
+            command(small_store, out, SMALL), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            lines = read_metrics(out) if (out / "metrics.jsonl").exists() else []
+            if lines and lines[-1]["step"] >= stop_at:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        process.wait()
+    assert not (out / "encoder.safetensors").exists()
+    subprocess.run(command(small_store, out, SMALL), check=True, capture_output=True, timeout=300)
+    weights, lines = learnt(out)
+    expected_weights, expected_lines = learnt(undisturbed)
+    assert lines == expected_lines
+    assert same(weights, expected_weights)
+
+
+def test_the_number_of_loader_processes_changes_nothing(undisturbed: Path, small_store: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "workers": 2}
+    subprocess.run(command(small_store, tmp_path / "run", settings), check=True, capture_output=True, timeout=300)
+    assert same(learnt(tmp_path / "run")[0], learnt(undisturbed)[0])
+
+
+def test_two_ranks_train_what_one_does(undisturbed: Path, small_store: Path, tmp_path: Path) -> None:
+    words = command(small_store, tmp_path / "run", SMALL)[1:]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *launch, *words], check=True, capture_output=True, timeout=300, env=environment)
+    mine, one = ([line for line in read_metrics(run) if "loss" in line] for run in (tmp_path / "run", undisturbed))
+    assert [line["step"] for line in mine] == [line["step"] for line in one]
+    assert mine[0]["loss"] == pytest.approx(one[0]["loss"], abs=1e-4)
+    assert mine[-1]["loss"] == pytest.approx(one[-1]["loss"], abs=0.02)  # rounding grows over 18 steps
+
+
+def test_running_again_does_nothing_and_other_settings_are_refused(undisturbed: Path, small_store: Path) -> None:
+    before = (undisturbed / "encoder.safetensors").stat().st_mtime_ns
+    assert pretrain([small_store], out=undisturbed, **SMALL) == undisturbed
+    assert (undisturbed / "encoder.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match=r"run with other settings \(seed: 0 -> 1\)"):
+        pretrain([small_store], out=undisturbed, **{**SMALL, "seed": 1})
+
+
+def test_training_can_start_from_an_encoder_of_the_same_architecture_only(
+    undisturbed: Path, small_store: Path, tmp_path: Path
+) -> None:
+    settings = {**SMALL, "steps": 1, "learning_rate": 1e-9, "final_learning_rate": 1e-9, "warmup": 0, "probe_every": 0}
+    run = pretrain([small_store], out=tmp_path / "more", init=undisturbed, **settings)
+    start, end = load_encoder(undisturbed).network.state_dict(), load_encoder(run).network.state_dict()
+    for name in ("conv1.weight", "layer4.1.conv2.weight"):
+        torch.testing.assert_close(start[name], end[name], atol=1e-6, rtol=0)
+    with pytest.raises(UsageError, match=r"is a resnet18w0.25, the recipe wants resnet18w0.5: add --encoder"):
+        pretrain([small_store], out=tmp_path / "wrong", init=undisturbed, **{**settings, "encoder": "resnet18w0.5"})
+
+
+def test_a_loss_that_is_not_finite_is_skipped_counted_and_ends_with_the_cause(
+    small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scoutview.pretraining import swav
+
+    true_loss = swav.Swav.loss
+
+    def broken(self: object, model: object, groups: object, counts: object, step: int) -> torch.Tensor:
+        loss = true_loss(self, model, groups, counts, step)
+        return loss * float("nan") if step in bad else loss
+
+    monkeypatch.setattr(swav.Swav, "loss", broken)
+    bad = {1, 2}
+    run = pretrain([small_store], out=tmp_path / "skipped", **{**SMALL, "steps": 6, "probe_every": 0})
+    assert [line["skipped"] for line in read_metrics(run)] == [2, 2]
+    assert all(torch.isfinite(value).all() for value in load_encoder(run).network.state_dict().values())
+    bad = set(range(2, 99))
+    with pytest.raises(RunError, match="non-finite over the allowed steps in a row"):
+        pretrain([small_store], out=tmp_path / "ended", **{**SMALL, "skip_limit": 3})
+    assert (tmp_path / "ended" / "replay.pt").exists()
+    assert json.loads((tmp_path / "ended" / "manifest.json").read_text())["status"].startswith("failed: step 4")
+
+
+def test_a_modality_with_too_few_images_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    make_store(tmp_path / "store", images=10)
+    with pytest.raises(UsageError, match="modality xray has 8 images, its share of the batch is 16: use batch_size 32"):
+        pretrain([tmp_path / "store"], out=tmp_path / "run", **{**SMALL, "batch_size": 64})
