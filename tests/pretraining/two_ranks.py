@@ -45,6 +45,7 @@ def run(counts: list[list[int]], rank: int, ranks: int, steps: int) -> dict:
     network = SwavNetwork(make_resnet("resnet18w0.25"), 32, 16, [5, 5])
     if ranks > 1:
         convert_batchnorm(network, "cpu")
+    network = network.double()  # so that what differs is not rounding
     model = DistributedDataParallel(network) if ranks > 1 else network
     method = Swav(settings, network, rank, ranks, torch.device("cpu"))
     total = [sum(row[number] for row in counts) for number in range(2)]
@@ -53,7 +54,7 @@ def run(counts: list[list[int]], rank: int, ranks: int, steps: int) -> dict:
         first = [sum(counts[r][number] for r in range(rank)) if ranks > 1 else 0 for number in range(2)]
         mine = counts[rank] if ranks > 1 else total
         groups = [
-            torch.cat([joined[m][group][:, first[m] : first[m] + mine[m]] for m in range(2)], dim=1)
+            torch.cat([joined[m][group][:, first[m] : first[m] + mine[m]] for m in range(2)], dim=1).double()
             for group in range(2)
         ]
         network.zero_grad(set_to_none=True)

@@ -16,8 +16,8 @@ from scoutview.commands.probe import probe
 from scoutview.phantoms import GENERATOR_VERSION, write_phantoms
 from scoutview.report import write_report
 
-PATIENTS = {"xray": 240, "ct": 60, "mr": 60, "us": 240}
-SLICES = 4
+PATIENTS = {"xray": 240, "ct": 80, "mr": 80, "us": 240}
+SLICES = 3
 SIZE = 192
 """px; smaller than phantoms usually are, so that drawing and reading leave the time to training."""
 PROBES = ["pneumothorax", "hemorrhage", "metastasis", "cyst"]

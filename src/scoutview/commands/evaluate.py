@@ -52,7 +52,7 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
         **evaluate_scores(scores, targets.values, archive.patients(targets.indices), list(model.classes)),
     }
     write_json(run / "evaluation.json", content)
-    write_report([run], run / "report.html", f"Fine-tuning {run.name}")
+    write_report([run], run / "report.html", "Fine-tuning report")
     table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
     for name, figure in content["metrics"].items():
         table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")

@@ -78,7 +78,7 @@ def finetune(
         run.close()
     save_classifier(model, out)
     run.manifest({**manifest, "status": "finished"})
-    write_report([out], out / "report.html", f"Fine-tuning {out.name}")
+    write_report([out], out / "report.html", "Fine-tuning report")
     print(f"model: {out}")
     return out
 

@@ -84,7 +84,7 @@ def pretrain(
     run.close()
     run.manifest({**manifest, "status": "finished"})
     if fabric.global_rank == 0:
-        write_report([out], out / "report.html", f"Pretraining {out.name}")
+        write_report([out], out / "report.html", "Pretraining report")
         print(f"encoder: {out / 'encoder.safetensors'}")
         print(f"report: {out / 'report.html'}")
     return out

@@ -48,7 +48,7 @@ def probe(
         write_json(path, content)
     _print({name: content["probes"][name] for name in label})
     if (folder / "config.yaml").exists():
-        write_report([folder], folder / "report.html", f"Pretraining {folder.name}")
+        write_report([folder], folder / "report.html", "Pretraining report")
     if json:
         print(encoding.dumps({name: content["probes"][name] for name in label}), flush=True)
     return content

@@ -5,13 +5,14 @@ In: an architecture name or an encoder file. Out: a module from [image, 1, row, 
 
 from scoutview.encoders.embedding import embed_images
 from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrained_encoder
-from scoutview.encoders.projector import Projector
+from scoutview.encoders.projector import Projector, at_least_fp32
 from scoutview.encoders.resnet import ResNet, make_resnet
 
 __all__ = [
     "Encoder",
     "Projector",
     "ResNet",
+    "at_least_fp32",
     "embed_images",
     "load_encoder",
     "make_resnet",

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """`x` in fp32, or as it is when it is wider: what must not be computed in bf16 or fp16 goes through here."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Projector(nn.Module):
@@ -19,5 +25,5 @@ class Projector(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project; the norm is taken in fp32, whatever the precision of the layers."""
-        return F.normalize(self.layers(features).float(), dim=1)
+        """Project; the norm is taken in fp32 at least, whatever the precision of the layers."""
+        return F.normalize(at_least_fp32(self.layers(features)), dim=1)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoutview.encoders import at_least_fp32
+
 
 class Prototypes(nn.Module):
     """The prototypes of all modalities."""
@@ -29,7 +31,7 @@ class Prototypes(nn.Module):
         projections [view, sample, F]: unit vectors, modality after modality; counts: samples of each.
         """
         with torch.autocast(projections.device.type, enabled=False):
-            blocks = projections.float().split(list(counts), dim=1)
+            blocks = at_least_fp32(projections).split(list(counts), dim=1)
             return [block @ matrix.T for block, matrix in zip(blocks, self.matrices, strict=True)]
 
     def freeze(self) -> None:

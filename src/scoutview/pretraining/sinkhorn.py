@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from scoutview.encoders import at_least_fp32
+
 
 @torch.no_grad()
 def sinkhorn_codes(scores: Sequence[Tensor], epsilon: float, rounds: int) -> list[Tensor]:
@@ -22,7 +24,7 @@ def sinkhorn_codes(scores: Sequence[Tensor], epsilon: float, rounds: int) -> lis
     to a whole block (B, K, the total) cancels in the last normalisation, so only the prototype sums cross ranks: all
     blocks in one all-reduce a round.
     """
-    blocks = [torch.exp((block.float() - 1.0) / epsilon) for block in scores]
+    blocks = [torch.exp((at_least_fp32(block) - 1.0) / epsilon) for block in scores]
     sizes = [block.shape[1] for block in blocks]
     for _ in range(rounds):
         sums = torch.cat([block.sum(0) for block in blocks])

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scoutview.encoders import at_least_fp32
+
 
 def swapped_prediction(
     scores: Sequence[Tensor], codes: Sequence[Tensor], code_crops: Sequence[int], temperature: float
@@ -20,7 +22,7 @@ def swapped_prediction(
     """
     losses = []
     for block, targets in zip(scores, codes, strict=True):
-        log_p = F.log_softmax(block.float() / temperature, dim=2)
+        log_p = F.log_softmax(at_least_fp32(block) / temperature, dim=2)
         views = block.shape[0]
         # The sum over all views minus the own one: one product instead of one per pair.
         others = log_p.sum(0, keepdim=True) - log_p[list(code_crops)]

@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from scoutview.encoders import at_least_fp32
+
 
 class _SumOverRanks(torch.autograd.Function):
     """y = sum_r x_r on every rank. Every rank's loss sees y, so the gradient is the sum of theirs."""
@@ -47,7 +49,7 @@ class SyncBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
-        x = input.float()
+        x = at_least_fp32(input)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
         count = x.new_full((1,), x.numel() / x.shape[1])

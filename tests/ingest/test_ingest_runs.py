@@ -195,7 +195,7 @@ def read_or_die(files: list[SourceFile]) -> list[Outcome]:
 
 
 def test_a_file_that_kills_its_reader_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scoutview.ingest.pool.CHUNK", 2)
+    monkeypatch.setattr(sys.modules["scoutview.ingest.pool"], "CHUNK", 2)
     files = [SourceFile(tmp_path / f"{number:02d}", Path(f"{number:02d}")) for number in range(5)]
     results: list[Outcome] = list(in_processes(files, read_or_die, workers=2))
     assert [result.file for result in results] == files
