@@ -94,7 +94,7 @@ def test_killed_twice_and_continued_it_is_the_same_bit_by_bit(
 ) -> None:
     """Mid-epoch (five steps are an epoch here), with the queue in use and between two checkpoints."""
     out = tmp_path / "run"
-    for stop_at in (6, 12):
+    for stop_at in (3, 9):
         process = subprocess.Popen(
             command(small_store, out, SMALL), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
