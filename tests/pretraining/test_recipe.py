@@ -118,3 +118,9 @@ def test_learning_starting_and_short_runs_are_not_called_collapsed() -> None:
     assert collapse_warning(lines(3.2), settings_for()) is None
     assert collapse_warning(lines(math.log(32), first=10), settings_for()) is None
     assert collapse_warning(lines(math.log(32))[:5], settings_for()) is None
+
+
+def test_a_loss_that_was_not_finite_is_no_collapse() -> None:
+    torn = lines(math.log(32))
+    torn[-1] = {**torn[-1], "modalities": {name: {**v, "loss": None} for name, v in torn[-1]["modalities"].items()}}
+    assert collapse_warning(torn, settings_for()) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from scoutview.batches.archive import Archive
 from scoutview.batches.reading import read_unit_image
 from scoutview.batches.sampler import BatchPlan, Draw
+from scoutview.images import Spectrum
 from scoutview.preprocessing import Preprocessing
 from scoutview.views import (
     ReferenceEnergies,
@@ -23,8 +24,14 @@ from scoutview.views import (
     ViewSettings,
     draw_parameters,
     image_coefficients,
+    largest_scale,
     needed_frequencies,
 )
+
+KEPT_BYTES = 2 * 2**30
+"""Memory for transformed images, per loader process."""
+
+Transformed = tuple[tuple[int, int], npt.NDArray[np.float32], Spectrum]
 
 
 @dataclass(frozen=True)
@@ -50,28 +57,42 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class ViewDataset(Dataset[ViewSample]):
-    """Maps a `Draw` to a `ViewSample`; picklable, and without open handles."""
+    """Maps a `Draw` to a `ViewSample`; picklable, and without open handles.
+
+    What views of an image need of it is kept in memory, up to KEPT_BYTES, so that the images of a small archive are
+    read and transformed once and not in every epoch. kept maps an index to (shape, coefficients, spectrum).
+    """
 
     archive: Archive
     preprocessing: Preprocessing
     settings: ViewSettings
     references: dict[str, ReferenceEnergies]
     seed: int
+    kept: dict[int, Transformed] = field(default_factory=dict)
 
     def __getitem__(self, draw: Any) -> ViewSample:
-        image, spectrum = read_unit_image(self.archive, draw.index, self.preprocessing)
-        row = self.archive.rows[draw.index]
+        shape, coefficients, spectrum = self.kept.get(draw.index) or self._transformed(draw.index)
         parameters = draw_parameters(
             self.settings,
-            (image.shape[0], image.shape[1]),
+            shape,
             spectrum,
-            self.references[row.modality],
+            self.references[self.archive.rows[draw.index].modality],
             seed=self.seed,
             step=draw.step,
             position=draw.position,
         )
-        kept = needed_frequencies((image.shape[0], image.shape[1]), float(parameters.scale.max()))
-        return ViewSample(draw, (image.shape[0], image.shape[1]), image_coefficients(image, kept), parameters)
+        rows, columns = needed_frequencies(shape, float(parameters.scale.max()))
+        return ViewSample(draw, shape, coefficients[:rows, :columns], parameters)
+
+    def _transformed(self, index: int) -> Transformed:
+        image, spectrum = read_unit_image(self.archive, index, self.preprocessing)
+        shape = (image.shape[0], image.shape[1])
+        frequencies = needed_frequencies(shape, largest_scale(self.settings, shape))
+        value = (shape, image_coefficients(image, frequencies), spectrum)
+        # Images differ in size, so this is a bound for alike ones and close to it for others.
+        if (len(self.kept) + 1) * value[1].nbytes <= KEPT_BYTES:
+            self.kept[index] = value
+        return value
 
 
 def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:

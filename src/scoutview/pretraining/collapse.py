@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from scoutview.pretraining.recipe import Settings
@@ -11,7 +11,7 @@ WITHIN = 0.01
 LINES = 10
 
 
-def collapse_warning(lines: Sequence[dict[str, Any]], settings: Settings) -> str | None:
+def collapse_warning(lines: Iterable[dict[str, Any]], settings: Settings) -> str | None:
     """A message if a modality's loss stayed within 1% of ln K over the last ten log lines, else None.
 
     The warm-up, and a tenth of the run, are given as time to leave ln K.
@@ -23,11 +23,7 @@ def collapse_warning(lines: Sequence[dict[str, Any]], settings: Settings) -> str
     grace = max(recipe.warmup * 2, recipe.steps // 10, LINES * recipe.log_every)
     if len(recent) < LINES or recent[0]["step"] < grace:
         return None
-    stuck = [
-        name
-        for name in recent[-1]["modalities"]
-        if all(abs(line["modalities"][name]["loss"] / line["modalities"][name]["ln_k"] - 1) < WITHIN for line in recent)
-    ]
+    stuck = [name for name in recent[-1]["modalities"] if all(_at_ln_k(line["modalities"][name]) for line in recent)]
     if not stuck:
         return None
     causes = [cause for name in stuck for cause in _causes(name, recent[-1]["modalities"][name], settings)]
@@ -36,6 +32,11 @@ def collapse_warning(lines: Sequence[dict[str, Any]], settings: Settings) -> str
         f"collapsed: the loss of {', '.join(stuck)} stayed within {WITHIN:.0%} of ln K for {LINES} log lines; "
         f"likely causes: {'; '.join(unique)}"
     )
+
+
+def _at_ln_k(values: dict[str, Any]) -> bool:
+    """A loss that was not finite stands as null in metrics.jsonl."""
+    return values["loss"] is not None and abs(values["loss"] / values["ln_k"] - 1) < WITHIN
 
 
 def _causes(name: str, now: dict[str, float], settings: Settings) -> list[str]:

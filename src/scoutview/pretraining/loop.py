@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from scoutview.batches.loader import ViewDataset
 from scoutview.encoders import Encoder, make_resnet, save_encoder
 from scoutview.errors import RunError
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining.collapse import collapse_warning
+from scoutview.pretraining.collapse import LINES, collapse_warning
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import (
@@ -111,6 +112,7 @@ def run_pretraining(
     sizes = recipe.view_settings().view_sizes()
     finished = Encoder(recipe.encoder, encoder, preprocessing, settings.input_size, provenance)
     clock = Clock()
+    recent = deque((line for line in read_metrics(run.path) if "modalities" in line), maxlen=LINES)
 
     network.train()
     while progress.step < recipe.steps:
@@ -140,7 +142,18 @@ def run_pretraining(
         progress.step = step = step + 1
 
         if step % recipe.log_every == 0 or step == recipe.steps:
-            log_step(run, plan, method, progress, loss=loss, norm=norm, rate=rate, clock=clock, recipe=settings)
+            log_step(
+                run,
+                plan,
+                method,
+                progress,
+                loss=loss,
+                norm=norm,
+                rate=rate,
+                clock=clock,
+                recipe=settings,
+                recent=recent,
+            )
         if tasks and (step % settings.probe_every == 0 or step == recipe.steps):
             probe_step(run, archive, finished, tasks, progress, fabric.device.type)
             network.train()
@@ -175,7 +188,7 @@ class Clock:
         """(seconds, share of them spent waiting) since the last lap."""
         seconds = time.monotonic() - self.began
         share = self.waited / max(seconds, 1e-9)
-        self.__init__()  # type: ignore[misc]
+        self.began, self.waited = time.monotonic(), 0.0
         return seconds, share
 
 
@@ -216,6 +229,7 @@ def log_step(
     rate: float,
     clock: Clock,
     recipe: Settings,
+    recent: deque[dict[str, Any]],
 ) -> None:
     """Write a line of metrics, a warning when losses stay at ln K, and its end when they no longer do."""
     telemetry = method.telemetry.read()
@@ -225,21 +239,21 @@ def log_step(
         name: {**values, "passes": passes[name]} for name, values in zip(plan.modalities, telemetry, strict=True)
     }
     steps = (progress.step - 1) % recipe.recipe.log_every + 1
-    run.log(
-        {
-            "step": progress.step,
-            "seconds": round(run.seconds(), 3),
-            "loss": sum(values["loss"] for values in telemetry) / len(telemetry),
-            "learning_rate": rate,
-            "gradient_norm": float(norm),
-            "images_per_second": recipe.recipe.batch_size * steps / seconds,
-            "data_wait": waited,
-            "skipped": progress.skipped,
-            "modalities": modalities,
-        }
-    )
+    line = {
+        "step": progress.step,
+        "seconds": round(run.seconds(), 3),
+        "loss": sum(values["loss"] for values in telemetry) / len(telemetry),
+        "learning_rate": rate,
+        "gradient_norm": float(norm),
+        "images_per_second": recipe.recipe.batch_size * steps / seconds,
+        "data_wait": waited,
+        "skipped": progress.skipped,
+        "modalities": modalities,
+    }
+    run.log(line)
     if run.writes:
-        message = collapse_warning(read_metrics(run.path), recipe)
+        recent.append(line)
+        message = collapse_warning(recent, recipe)
         if message and not progress.warned:
             run.log({"step": progress.step, "event": "collapse", "message": message})
         elif progress.warned and not message:

@@ -94,6 +94,12 @@ class ViewParameters:
     bias: npt.NDArray[np.float32]
 
 
+def largest_scale(settings: ViewSettings, shape: tuple[int, int]) -> float:
+    """The largest rescale factor that `draw_parameters` can draw for an image of `shape` [row, column] px."""
+    ends = [_short_sides(settings, min(shape), np.full(sum(settings.crops), end)) for end in (0.0, 1.0)]
+    return float(np.max(ends)) / min(shape)
+
+
 def draw_parameters(
     settings: ViewSettings,
     shape: tuple[int, int],
