@@ -220,9 +220,8 @@ def show(out: Path) -> None:
         half = np.mean([table[label]["0.5"] for label in LABELS])
         aucs = " | ".join(f"{table[label]['0.1']:.3f}" for label in LABELS)
         losses = " ".join(f"{value:.2f}" for value in entry["loss - ln K"].values())
-        print(
-            f"| {entry['name']} | {size} | {means[size]:.3f} | {aucs} | {half:.3f} | {losses} | {entry['seconds']:.0f} |"
-        )
+        print(f"| {entry['name']} | {size} | {means[size]:.3f} | {aucs} | {half:.3f} | {losses} |", end="")
+        print(f" {entry['seconds']:.0f} |")
         best[entry["name"]] = means[size]
     for name, value in best.items():
         print(f"{name}, mean probe AUC at a tenth of the labels: {value:.3f}")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from scoutview.commands.label import label
     from scoutview.commands.pretrain import pretrain
     from scoutview.commands.probe import probe
+    from scoutview.commands.study import study
 
 __version__ = "0.0.1"
 
-COMMANDS = ("demo", "ingest", "label", "inspect", "pretrain", "embed", "probe", "finetune", "evaluate", "fsck")
+COMMANDS = ("demo", "ingest", "label", "inspect", "pretrain", "embed", "probe", "finetune", "evaluate", "study", "fsck")
 
 __all__ = [
     "COMMANDS",
@@ -39,6 +40,7 @@ __all__ = [
     "label",
     "pretrain",
     "probe",
+    "study",
 ]
 
 

@@ -30,7 +30,9 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
+    """A labelled curve: the name of its ink, its dashes, and (step, value) points."""
+
     label: str
     ink: str
     dashes: Any
@@ -38,7 +40,7 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """A horizontal line with a meaning; `always` keeps it in view."""
 
     value: float
@@ -47,11 +49,13 @@ class _Reference:
 
 
 @dataclass(frozen=True)
-class _Plot:
+class Plot:
+    """Curves over steps with a title and a note."""
+
     title: str
     note: str
-    lines: Sequence[_Line]
-    reference: _Reference | None = None
+    lines: Sequence[Line]
+    reference: Reference | None = None
     limits: tuple[float, float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,57 +70,57 @@ def training_panels(run: Run, prefix: str) -> list[Panel]:
     """The panels that metrics.jsonl has figures for, in reading order."""
     colours = modality_inks(modalities(run))
 
-    def of_modality(figure_of: Callable[[Mapping[str, Any]], float | None]) -> list[_Line]:
+    def of_modality(figure_of: Callable[[Mapping[str, Any]], float | None]) -> list[Line]:
         return [
-            _Line(modality(name), ink, "-", _points(_parts(run.log, "modalities", name), figure_of))
+            Line(modality(name), ink, "-", _points(_parts(run.log, "modalities", name), figure_of))
             for name, ink in colours.items()
         ]
 
-    def of_run(key: str, lines: Sequence[Mapping[str, Any]] = run.log) -> list[_Line]:
-        return [_Line("", "accent", "-", _points(lines, lambda line: number(line.get(key))))]
+    def of_run(key: str, lines: Sequence[Mapping[str, Any]] = run.log) -> list[Line]:
+        return [Line("", "accent", "-", _points(lines, lambda line: number(line.get(key))))]
 
     plots = [
-        _Plot(
+        Plot(
             "Loss minus ln K",
             "Zero is the loss of guessing among the K prototypes; the encoder learns as it falls below.",
             of_modality(loss_over_chance),
-            _Reference(0.0, "ln K: no structure learnt yet"),
+            Reference(0.0, "ln K: no structure learnt yet"),
         ),
-        _Plot(
+        Plot(
             "Prototypes used",
             "Share of the prototypes that are nearest to some recent image.",
             of_modality(lambda line: number(line.get("prototypes_used"))),
             limits=(0.0, 1.05),
         ),
-        _Plot(
+        Plot(
             "Code entropy",
             "Of an image's code, in nats: 0 is one prototype, ln K is all of them alike.",
             of_modality(lambda line: number(line.get("code_entropy"))),
         ),
-        _Plot(
+        Plot(
             "Feature spread",
             "Standard deviation of the features over images; near 0 all images look alike to the encoder.",
             of_modality(lambda line: number(line.get("feature_std"))),
-            _Reference(0.0, ""),
+            Reference(0.0, ""),
         ),
-        _Plot(
+        Plot(
             "Probe AUC",
             "Nearest neighbours on a labelled subset, during training; a small sample, without interval.",
             _probe_lines(run, colours),
-            _Reference(0.5, "chance"),
+            Reference(0.5, "chance"),
         ),
-        _Plot(
+        Plot(
             "Validation AUC",
             "On the validation images, which choose the checkpoint.",
             of_run("validation_auc", run.validations),
-            _Reference(0.5, "chance"),
+            Reference(0.5, "chance"),
         ),
-        *([] if colours else [_Plot("Training loss", "On the training batches.", of_run("loss"))]),
-        _Plot("Learning rate", "As scheduled.", of_run("learning_rate"), _Reference(0.0, "")),
-        _Plot("Images per second", "Over all processes.", of_run("images_per_second"), _Reference(0.0, "")),
+        *([] if colours else [Plot("Training loss", "On the training batches.", of_run("loss"))]),
+        Plot("Learning rate", "As scheduled.", of_run("learning_rate"), Reference(0.0, "")),
+        Plot("Images per second", "Over all processes.", of_run("images_per_second"), Reference(0.0, "")),
     ]
     drawn = [plot for plot in plots if any(line.points for line in plot.lines)]
-    return [_over_steps(plot, f"{prefix}-{index}-") for index, plot in enumerate(drawn)]
+    return [over_steps(plot, f"{prefix}-{index}-") for index, plot in enumerate(drawn)]
 
 
 def loss_over_chance(line: Mapping[str, Any]) -> float | None:
@@ -143,7 +147,7 @@ def _points(
     return [(step, value) for step, value in values if value is not None]
 
 
-def _probe_lines(run: Run, colours: Mapping[str, str]) -> list[_Line]:
+def _probe_lines(run: Run, colours: Mapping[str, str]) -> list[Line]:
     """One line per label in its modality's colour; a second label of a modality is dashed."""
     probes = {
         name: str(mapping(probe).get("modality", ""))
@@ -158,11 +162,12 @@ def _probe_lines(run: Run, colours: Mapping[str, str]) -> list[_Line]:
         dashes = _DASHES[taken.setdefault(ink, 0) % len(_DASHES)]
         taken[ink] += 1
         points = _points(_parts(run.probes, "probe", name), lambda part: number(part.get("auc")))
-        lines.append(_Line(name, ink, dashes, points))
+        lines.append(Line(name, ink, dashes, points))
     return lines
 
 
-def _over_steps(plot: _Plot, prefix: str) -> Panel:
+def over_steps(plot: Plot, prefix: str) -> Panel:
+    """The plot as a panel; `prefix` makes the ids of its SVG unique."""
     lines = [line for line in plot.lines if line.points]
     labels = [short(line.label, _LONGEST_LABEL) for line in lines]
     drawing, axes = figure(_WIDTH, _HEIGHT)
@@ -195,7 +200,7 @@ def _over_steps(plot: _Plot, prefix: str) -> Panel:
     return Panel(plot.title, plot.note, inline(drawing, alternative, prefix))
 
 
-def _draw_reference(axes: Axes, reference: _Reference) -> None:
+def _draw_reference(axes: Axes, reference: Reference) -> None:
     axes.axhline(reference.value, color=INKS["quiet"], linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     bottom, top = axes.get_ylim()
     room = 0.16 * (top - bottom) if reference.label else 0.0
@@ -214,7 +219,7 @@ def _draw_reference(axes: Axes, reference: _Reference) -> None:
         )
 
 
-def _label_ends(axes: Axes, lines: Sequence[_Line], labels: Sequence[str]) -> None:
+def _label_ends(axes: Axes, lines: Sequence[Line], labels: Sequence[str]) -> None:
     """Names beside the ends of the lines, moved apart where they would touch."""
     bottom, top = axes.get_ylim()
     room = _HEIGHT - 42.0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scoutview.errors import UsageError
-from scoutview.files import write_text
 from scoutview.report.classifier_curves import class_panels
 from scoutview.report.curves import training_panels
 from scoutview.report.intervals import Estimates, common_span, interval_plot
@@ -27,16 +24,8 @@ from scoutview.report.summary import (
     sentences,
     warnings,
 )
+from scoutview.report.template import Table, fill
 from scoutview.report.wording import MODALITY_NAMES, count, estimate, modality, series
-
-
-@dataclass(frozen=True)
-class Table:
-    """Headers, rows of text whose first cell names the row, and a caption."""
-
-    caption: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -66,18 +55,13 @@ def write_report(runs: Sequence[Path], path: Path, title: str) -> Path:
     if not runs:
         raise UsageError("a report needs at least one run folder; none were given")
     read = [read_run(folder) for folder in runs]
-    room = files("scoutview.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(room.joinpath("page.html").read_text(encoding="utf-8"))
-    page = template.render(
+    return fill(
+        "page.html",
+        path,
         title=title,
-        style=Markup(room.joinpath("style.css").read_text(encoding="utf-8")),
         comparison=_comparison([run for run in read if run.kind == "finetune"]),
         runs=[_run(run, f"run{index}") for index, run in enumerate(read)],
     )
-    # A lone surrogate, which JSON may hold, cannot be written as UTF-8.
-    write_text(path, page.encode("utf-8", errors="replace").decode("utf-8"))
-    return path
 
 
 def _run(run: Run, prefix: str) -> dict[str, Any]:

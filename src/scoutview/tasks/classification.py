@@ -89,10 +89,12 @@ def finetune_classification(
     settings: FinetuneSettings,
     run: RunFolder,
     device: str,
+    inputs: NetworkInputs | None = None,
 ) -> Classifier:
     """Train on `train`, watch the macro AUC on `validation`, return the weights of its best step.
 
-    Goes on from the newest checkpoint of the run. A pure function of its arguments on one device.
+    Goes on from the newest checkpoint of the run. A pure function of its arguments on one device. inputs: of this
+    archive at the encoder's size, if the caller has read them already.
 
     Raises:
         UsageError: if a part has no image.
@@ -116,7 +118,7 @@ def finetune_classification(
     )
     steps = settings.resolved_steps(len(train.indices))
     every = max(steps // 20, 1)
-    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.input_size)
+    inputs = inputs or NetworkInputs(archive, encoder.preprocessing, encoder.input_size)
     state = _start(run, model, optimizer)
     targets = torch.from_numpy(train.values)
 

@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from scoutview.batches import Archive, read_unit_image
 from scoutview.encoders import Encoder, embed_images, untrained_encoder
 from scoutview.metrics import knn_scores, macro_auc, patient_bootstrap
+from scoutview.tasks.frozen import linear_scores
 from scoutview.training import LabelTask, label_task
 from scoutview.views import network_input
 
 RAW_SIZE = 32
 """Raw pixels are compared as 32 x 32 images."""
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse regularisation of the linear probe, chosen on the validation split."""
 
 
 def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> dict[str, Any]:
@@ -43,7 +40,10 @@ def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> d
     rows = []
     for kind, (bank, chosen_on, query) in kinds:
         neighbours = knn_scores(bank, test.bank_targets, query, len(test.classes))
-        linear = _linear(bank, test.bank_targets, chosen_on, validation.query_targets, query, len(test.classes))
+        classes = np.eye(len(test.classes), dtype=np.float32)
+        [linear] = linear_scores(
+            bank, classes[test.bank_targets], chosen_on, classes[validation.query_targets], [query], exclusive=True
+        )
         rows.append(
             {
                 "features": kind,
@@ -86,28 +86,3 @@ def _raw(archive: Archive, test: LabelTask, validation: LabelTask, encoder: Enco
 
     bank, chosen_on, query = (flat(part) for part in _parts(test, validation))
     return bank, chosen_on, query
-
-
-def _linear(
-    bank: npt.NDArray[np.float32],
-    bank_targets: npt.NDArray[np.int64],
-    chosen_on: npt.NDArray[np.float32],
-    chosen_targets: npt.NDArray[np.int64],
-    query: npt.NDArray[np.float32],
-    classes: int,
-) -> npt.NDArray[np.float64]:
-    """Scores [image, class] of the logistic regression whose strength is best on the validation queries."""
-    scaler = StandardScaler().fit(bank)
-    best, best_auc = None, -1.0
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=500).fit(scaler.transform(bank), bank_targets)
-        auc = macro_auc(_probabilities(model, scaler.transform(chosen_on), classes), chosen_targets)
-        if best is None or auc > best_auc:
-            best, best_auc = model, auc
-    return _probabilities(best, scaler.transform(query), classes)
-
-
-def _probabilities(model: Any, features: npt.NDArray[np.float32], classes: int) -> npt.NDArray[np.float64]:
-    scores = np.zeros((len(features), classes))
-    scores[:, model.classes_] = model.predict_proba(features)
-    return scores

@@ -1,0 +1,87 @@
+"""`scoutview study`: encoders x label fractions x seeds on the user's own tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from scoutview.errors import UsageError
+from scoutview.files import write_json
+from scoutview.report import write_study_report
+from scoutview.study import Study, load_plan, run_grid, summarise
+from scoutview.training import RunFolder
+from scoutview.training.run_folder import timestamp
+
+
+def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
+    """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
+
+    FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders`
+    (a name with its run folder or encoder file), and if wanted `fractions`, `seeds` and `finetune` (settings of
+    scoutview finetune). Paths are relative to the file. Each cell fine-tunes, and probes the frozen features.
+    Running the same command again continues.
+
+    Args:
+        file: The study file.
+        out: Folder of the study.
+        at_once: Cells that run side by side, a thread each; 1 gives one cell all threads.
+
+    Returns:
+        The content of study.json.
+
+    Raises:
+        UsageError: Wrong file, stores, labels or encoders, or a folder with another study.
+    """
+    if at_once < 1:
+        raise UsageError(f"at_once is {at_once}: one or more cells run at a time")
+    plan = load_plan(file)
+    grid = Study(plan, out)
+    run = RunFolder(out)
+    encoders = {name: encoder.provenance for name, encoder in grid.encoders.items()}
+    run.prepare({**plan.as_dict(), "provenance": encoders}, {})
+    manifest = {
+        "command": "study",
+        "stores": [{"path": str(store.path), "snapshot": store.snapshot()} for store in grid.archive.stores],
+        "started": timestamp(),
+    }
+    run.manifest({**manifest, "status": "running"})
+    console = Console(stderr=True)
+    try:
+        run_grid(
+            plan,
+            out,
+            at_once,
+            lambda cell, done, cells: console.print(
+                f"{done}/{cells} {cell.task}, {cell.encoder}, {cell.fraction:.0%} of labels, seed {cell.seed}",
+                highlight=False,
+            ),
+        )
+    except BaseException as error:
+        run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
+        raise
+    content = summarise(grid)
+    write_json(out / "study.json", content)
+    run.manifest({**manifest, "status": "finished"})
+    write_study_report(out, out / "report.html")
+    _show(content)
+    print(f"study: {out / 'study.json'}")
+    print(f"report: {out / 'report.html'}")
+    return content
+
+
+def _show(content: dict[str, Any]) -> None:
+    table = Table("task", "labels", "measure", "against", "difference of AUC", "95% interval")
+    for entry in content["differences"]:
+        figure = entry["difference"]
+        table.add_row(
+            entry["task"],
+            f"{entry['fraction']:.0%}",
+            f"{entry['encoder']}, {entry['measure']}",
+            entry["reference"],
+            f"{figure['value']:+.3f}",
+            f"{figure['low']:+.3f} to {figure['high']:+.3f}",
+        )
+    Console().print(table)

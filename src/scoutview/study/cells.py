@@ -1,0 +1,167 @@
+"""One cell of the grid: fine-tune, probe the frozen features, keep the test scores of every image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from scoutview.batches import Archive
+from scoutview.encoders import Encoder, load_encoder, untrained_encoder
+from scoutview.errors import UsageError
+from scoutview.files import write_json
+from scoutview.study.fractions import labelled_part
+from scoutview.study.plan import RAW, REFERENCE, Cell, StudyPlan
+from scoutview.tasks import Targets, class_targets, finetune_classification, predict
+from scoutview.tasks.frozen import linear_scores, neighbour_scores
+from scoutview.tasks.inputs import NetworkInputs
+from scoutview.training import RunFolder
+from scoutview.training.run_folder import read_metrics
+
+RAW_SIZE = 32
+"""Raw pixels are compared as 32 x 32 images."""
+
+
+@dataclass(frozen=True)
+class TaskParts:
+    """The images and targets of a task in each split; stratum [train image] numbers its combinations of classes."""
+
+    train: Targets
+    validation: Targets
+    test: Targets
+    stratum: npt.NDArray[np.int64]
+
+
+class Study:
+    """What all cells of a study share: archive, encoders, network inputs and targets, each read once."""
+
+    def __init__(self, plan: StudyPlan, out: Path) -> None:
+        self.plan, self.out = plan, out
+        self.archive = Archive.open(plan.stores)
+        self.encoders = {name: load_encoder(path) for name, path in plan.encoders.items()}
+        self.like = next(iter(self.encoders.values()))
+        for name, encoder in self.encoders.items():
+            for key in ("architecture", "input_size", "preprocessing"):
+                mine, other = getattr(encoder, key), getattr(self.like, key)
+                if mine != other:
+                    raise UsageError(
+                        f"encoder {name} has {key} {mine}, another of the study {other}: compare like with like"
+                    )
+        self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.input_size)
+        self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
+        self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
+        self.parts = {name: self._parts(labels) for name, labels in plan.tasks.items()}
+
+    def _parts(self, labels: tuple[str, ...]) -> TaskParts:
+        train = class_targets(self.archive, labels, ("train",))
+        validation, test = (
+            class_targets(self.archive, labels, (split,), train.classes) for split in ("validation", "test")
+        )
+        for split, part in (("train", train), ("validation", validation), ("test", test)):
+            if not part.indices:
+                raise UsageError(f"no image with {', '.join(labels)} is in split {split}")
+        _, stratum = np.unique(np.nan_to_num(train.values, nan=-1.0), axis=0, return_inverse=True)
+        return TaskParts(train, validation, test, stratum.reshape(-1))
+
+    def labelled(self, cell: Cell) -> Targets:
+        """The training targets of a cell: those of its fraction and seed, whatever its encoder."""
+        parts = self.parts[cell.task]
+        kept = labelled_part(self.archive.patients(parts.train.indices), parts.stratum, cell.fraction, cell.seed)
+        places = np.flatnonzero(kept)
+        indices = tuple(parts.train.indices[place] for place in places)
+        return replace(parts.train, indices=indices, values=parts.train.values[places])
+
+    def encoder(self, cell: Cell) -> Encoder:
+        """A fresh copy of the cell's network; random weights are drawn anew for every seed."""
+        if cell.encoder == REFERENCE:
+            return untrained_encoder(
+                self.like.architecture, self.like.input_size, self.like.preprocessing, 1000 + cell.seed
+            )
+        return load_encoder(self.plan.encoders[cell.encoder])
+
+    def features(self, encoder: str, seed: int, indices: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Frozen features [image, F], each computed once; only random weights depend on the seed."""
+        key = (encoder, seed, indices)
+        if key not in self.kept:
+            self.kept[key] = self._features(encoder, seed, indices)
+        return self.kept[key]
+
+    def _features(self, encoder: str, seed: int, indices: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        if encoder == RAW:
+            return self.raw.batch(indices).flatten(1).numpy()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        network = self.encoder(Cell("", encoder, 1.0, seed)).network.to(device).eval()
+        with torch.inference_mode():
+            parts = [network(self.inputs.batch(part).to(device)).cpu() for part in _blocks(indices)]
+        return torch.cat(parts).float().numpy()
+
+
+def _blocks(indices: tuple[int, ...], size: int = 64) -> list[tuple[int, ...]]:
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
+
+
+def run_cell(study: Study, cell: Cell) -> None:
+    """Train and probe one cell, and write its result.json; a cell that has one is left alone.
+
+    A fine-tuning that was stopped goes on from its checkpoint. The weights are not kept: a study asks how good,
+    `scoutview finetune` makes the model.
+    """
+    folder = cell.folder(study.out)
+    if (folder / "result.json").exists():
+        return
+    started = time.monotonic()
+    train, parts = study.labelled(cell), study.parts[cell.task]
+    content: dict[str, Any] = {
+        **asdict(cell),
+        "images": len(train.indices),
+        "patients": len(set(study.archive.patients(train.indices).tolist())),
+        "scores": _frozen(study, cell, train),
+    }
+    if cell.encoder != RAW:
+        settings = study.plan.settings(cell.seed)
+        steps = settings.resolved_steps(len(train.indices))
+        run = RunFolder(folder)
+        run.prepare({**asdict(settings), "steps": steps, **asdict(cell)}, {})
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        labels = study.plan.tasks[cell.task]
+        model = finetune_classification(
+            study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device, study.inputs
+        )
+        run.close()
+        content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device).tolist()
+        lines = [line for line in read_metrics(folder) if "validation_auc" in line]
+        content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
+        content["seconds"] = run.seconds()
+    else:
+        content["seconds"] = time.monotonic() - started
+    write_json(folder / "result.json", content)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:
+    """Test scores of the linear probe and of nearest neighbours."""
+    parts = study.parts[cell.task]
+    seed = cell.seed if cell.encoder == REFERENCE else 0
+    whole = study.features(cell.encoder, seed, parts.train.indices)
+    place = {index: number for number, index in enumerate(parts.train.indices)}
+    bank = whole[[place[index] for index in train.indices]]
+    validation, test = (study.features(cell.encoder, seed, part.indices) for part in (parts.validation, parts.test))
+    [linear] = linear_scores(bank, train.values, validation, parts.validation.values, [test], train.exclusive)
+    neighbours = neighbour_scores(bank, train.values, test, train.exclusive)
+    return {"linear": linear.tolist(), "neighbours": neighbours.tolist()}
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a cell, None where there is none yet."""
+    file = folder / "result.json"
+    if not file.exists():
+        return None
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content

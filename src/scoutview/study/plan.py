@@ -1,0 +1,134 @@
+"""The study file: which tasks, encoders, label fractions and seeds make the grid."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scoutview.errors import UsageError
+from scoutview.tasks import FinetuneSettings
+
+REFERENCE = "none"
+"""The network with random weights, a new draw per seed: what every encoder is compared with."""
+RAW = "raw pixels"
+"""Small grey images as features: what a probe must beat to have needed a network. It is not fine-tuned."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study compares.
+
+    Attributes:
+        stores: folders of stores.
+        tasks: name of a task: its labels, one or several. In the file a plain list of labels will do.
+        encoders: name of an encoder: run folder or encoder file. All must be of one architecture and input size.
+        fractions: shares of the training patients that are labelled.
+        seeds: how often each cell is repeated, with another labelled part, head, order, and random network.
+        finetune: settings of the fine-tuning that replace the defaults, the same for all.
+    """
+
+    stores: tuple[str, ...]
+    tasks: dict[str, tuple[str, ...]]
+    encoders: dict[str, str]
+    fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
+    seeds: int = 5
+    finetune: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        reserved = sorted({REFERENCE, RAW} & set(self.encoders))
+        problems = [
+            (not self.stores, "stores names no store"),
+            (not self.tasks, "tasks names no task"),
+            (not self.encoders, "encoders names no encoder"),
+            (bool(reserved), f"the encoder name {', '.join(reserved)} is taken: the study adds that one itself"),
+            (self.seeds < 1, f"seeds is {self.seeds}: one or more are needed"),
+            (not self.fractions, "fractions names no fraction"),
+            (not all(0 < each <= 1 for each in self.fractions), f"fractions {self.fractions} must lie in (0, 1]"),
+        ]
+        for wrong, message in problems:
+            if wrong:
+                raise UsageError(f"study file: {message}")
+        self.settings(0)
+
+    def settings(self, seed: int) -> FinetuneSettings:
+        """The fine-tuning settings of a seed.
+
+        Raises:
+            UsageError: if the file names a setting that there is not.
+        """
+        known = {entry.name for entry in fields(FinetuneSettings)} - {"seed"}
+        for name in self.finetune:
+            if name not in known:
+                raise UsageError(f"study file: unknown fine-tuning setting {name!r}: known are {', '.join(known)}")
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.finetune.items()
+        }
+        return FinetuneSettings(**values, seed=seed)
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells, seeds outermost, so that a study that was stopped has whole rows of the table."""
+        for seed in range(self.seeds):
+            for task in self.tasks:
+                for fraction in self.fractions:
+                    for encoder in (REFERENCE, *self.encoders, RAW):
+                        yield Cell(task, encoder, fraction, seed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For config.yaml and study.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a task, an encoder, a label fraction, a seed."""
+
+    task: str
+    encoder: str
+    fraction: float
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        """Where its files go."""
+        return out / "cells" / self.task / self.encoder / f"{self.fraction:.4g}" / str(self.seed)
+
+
+def load_plan(file: Path) -> StudyPlan:
+    """Read a study file; relative paths in it are relative to the file.
+
+    Raises:
+        UsageError: if it is not there, no YAML, or names something unknown.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} holds no study: write stores, tasks and encoders")
+    known = [entry.name for entry in fields(StudyPlan)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise UsageError(f"{file}: unknown key {key!r}: {f'did you mean {near[0]}?' if near else ', '.join(known)}")
+    for key, kind in (("stores", list), ("tasks", Mapping | list), ("encoders", Mapping)):
+        if not isinstance(values.get(key), kind):
+            raise UsageError(f"{file}: {key} is missing or of the wrong form: see scoutview study --help")
+    tasks = values["tasks"] if isinstance(values["tasks"], Mapping) else {name: [name] for name in values["tasks"]}
+    content = {
+        **values,
+        "stores": tuple(_beside(file, path) for path in values["stores"]),
+        "tasks": {name: (labels,) if isinstance(labels, str) else tuple(labels) for name, labels in tasks.items()},
+        "encoders": {name: _beside(file, path) for name, path in values["encoders"].items()},
+        "fractions": tuple(float(value) for value in values.get("fractions", StudyPlan.fractions)),
+    }
+    return StudyPlan(**content)
+
+
+def _beside(file: Path, path: str) -> str:
+    return str(file.parent / path)
