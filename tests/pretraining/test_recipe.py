@@ -112,6 +112,9 @@ def test_collapse_is_named_with_this_runs_numbers() -> None:
     flat = collapse_warning(lines(math.log(32), entropy=3.4, spread=0.001), settings_for())
     assert "the codes of ct are flat (entropy 3.40 of at most 3.47)" in flat
     assert "the features of ct have shrunk to a point" in flat
+    assert "32 prototypes of ct do not span a projection of 128 dimensions" in flat
+    assert "set projection to about 16" in flat
+    assert "do not span" not in collapse_warning(lines(math.log(32)), settings_for(projection=16))
 
 
 def test_learning_starting_and_short_runs_are_not_called_collapsed() -> None:

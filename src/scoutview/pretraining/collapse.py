@@ -49,6 +49,11 @@ def _causes(name: str, now: dict[str, float], settings: Settings) -> list[str]:
             f"{share} samples + {queue} in the queue for {prototypes} prototypes of {name} is a ratio of "
             f"{(share + queue) / prototypes:.2f}, below 1: fewer prototypes or a larger batch"
         )
+    if recipe.projection >= 2 * prototypes:
+        causes.append(
+            f"{prototypes} prototypes of {name} do not span a projection of {recipe.projection} dimensions, so its "
+            f"features can turn away from all of them: set projection to about {max(prototypes // 2, 2)}"
+        )
     if recipe.epsilon > 0.04:
         causes.append(f"epsilon {recipe.epsilon} is above 0.04: codes become flat; 0.03 is known to work")
     if now["code_entropy"] > 0.9 * now["ln_k"]:
