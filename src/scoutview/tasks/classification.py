@@ -107,6 +107,7 @@ def finetune_classification(
     nn.init.zeros_(head.bias)
     model = Classifier(encoder, head, tuple(labels), train.classes, train.exclusive)
     encoder.network.to(device)
+    encoder.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head.to(device)
     optimizer = torch.optim.AdamW(
         [
@@ -145,6 +146,7 @@ def finetune_classification(
             save_checkpoint(run.path / "checkpoints", done, checkpoint, keep=1)
     encoder.network.load_state_dict(state["best"]["encoder"])
     head.load_state_dict(state["best"]["head"])
+    encoder.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.train(False)
     return model
 
