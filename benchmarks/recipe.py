@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, untrained_encoder
 from scoutview.files import write_json
+from scoutview.images import MODALITIES
 from scoutview.metrics import macro_auc
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining import load_recipe, resolve, run_pretraining
@@ -36,100 +38,87 @@ from scoutview.training import RunFolder, make_fabric
 from scoutview.training.run_folder import read_metrics
 
 SEEN = ("train", "validation")
-FRACTIONS, DRAWS, STRENGTHS = (0.1, 0.5), 10, (1e-3, 1e-2, 1e-1)
-SIZES = (64, 96)
-
-BASE: dict[str, Any] = {
-    "encoder": "resnet18w0.25",
-    "steps": 600,
-    "batch_size": 96,
-    "crops": [2, 4],
-    "sizes": [64, 32],
-    "visible": [[0.6, 1.0], [0.35, 0.6]],
-    "energy": 0.2,
-    "gamma_chance": 0.1,
-    "linear_chance": 0.2,
-    "prototypes": 16,
-    "queue": "auto",
-    "queue_start": 100,
-    "freeze_prototypes": 100,
-    "learning_rate": 1.0,
-    "final_learning_rate": 0.001,
-    "warmup": 60,
-    "projector_hidden": 1024,
-    "workers": 0,
-    "probe_every": 0,
-    "checkpoint_every": 100,
-    "log_every": 20,
-}
+FRACTION, DRAWS, STRENGTHS = 0.1, 10, (1e-3, 1e-2, 1e-1)
+SIZE, RAW_SIZE = 96, 32
+BASE: dict[str, Any] = {"steps": 300, "warmup": 60, "workers": 0, "probe_every": 0, "checkpoint_every": 100}
+"""The shipped small_cpu, shortened."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
-    "prototypes 64": {"prototypes": 64},
-    "rate 2": {"learning_rate": 2.0},
-    "batch 48, twice the steps": {"batch_size": 48, "steps": 1200, "prototypes": 8, "warmup": 120},
-    "more local": {"visible": [[0.35, 1.0], [0.15, 0.4]]},
-    "paper's intensities": {"energy": 0.5, "gamma_chance": 0.5, "linear_chance": 0.5},
-    "crops only": {"energy": 0.0, "gamma_chance": 0.0, "linear_chance": 0.0},
-    "width 0.5": {"encoder": "resnet18w0.5"},
-    "three times as long": {"steps": 1800},
-    "energy only": {"energy": 0.5, "gamma_chance": 0.0, "linear_chance": 0.0},
-    "gamma only": {"energy": 0.0, "gamma_chance": 0.5, "linear_chance": 0.0},
-    "linear only": {"energy": 0.0, "gamma_chance": 0.0, "linear_chance": 0.5},
-    "no local views": {"crops": [3], "sizes": [64], "visible": [[0.6, 1.0]]},
+    "projection 128": {"projection": 128},
+    "projection 16": {"projection": 16},
+    "projection 4": {"projection": 4},
+    "prototypes 8": {"prototypes": 8},
     "prototypes 32": {"prototypes": 32},
-    "no queue": {"queue": 0},
-    "epsilon 0.05": {"epsilon": 0.05},
-    "freeze 0": {"freeze_prototypes": 0},
-    "freeze 400": {"freeze_prototypes": 400},
-    "projector 256": {"projector_hidden": 256},
-    "rate 0.5": {"learning_rate": 0.5},
-    "larger views": {"sizes": [96, 48]},
+    "views more local": {"visible": [[0.4, 1.0], [0.2, 0.5]]},
+    "views more global": {"visible": [[0.8, 1.0], [0.5, 0.8]]},
+    "no small views": {"crops": [3], "sizes": [64], "visible": [[0.6, 1.0]]},
+    "no intensity change": {"energy": 0.0, "gamma_chance": 0.0, "linear_chance": 0.0},
+    "energy 0.5 alone": {"energy": 0.5, "gamma_chance": 0.0, "linear_chance": 0.0},
+    "gamma 0.5 alone": {"energy": 0.0, "gamma_chance": 0.5, "linear_chance": 0.0},
+    "linear 0.5 alone": {"energy": 0.0, "gamma_chance": 0.0, "linear_chance": 0.5},
+    "the paper's 0.5 each": {"energy": 0.5, "gamma_chance": 0.5, "linear_chance": 0.5},
     "another seed": {"seed": 1},
+    "rate 2": {"learning_rate": 2.0},
+    "rate 0.5": {"learning_rate": 0.5},
+    "X-ray alone": {"only": "xray", "batch_size": 24},
+    "MR alone": {"only": "mr", "batch_size": 24},
+    "one image per patient": {"one_per_patient": True},
+    "epsilon 0.05": {"epsilon": 0.05},
+    "prototypes never frozen": {"freeze_prototypes": 0},
+    "prototypes frozen throughout": {"freeze_prototypes": 300},
+    "projector 256": {"projector_hidden": 256},
+    "batch 48, twice the steps": {"batch_size": 48, "steps": 600, "prototypes": 8, "warmup": 120},
+    "twice as wide": {"encoder": "resnet18w0.5"},
+    "twice as long": {"steps": 600},
 }
 
 
-def train(store: Path, out: Path, name: str) -> None:
-    """One variant in this process."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    archive = Archive.open([store])
-    recipe = load_recipe_of({**BASE, **VARIANTS[name]}, out)
+def train(store: Path, out: Path, changes: dict[str, Any]) -> None:
+    """One variant in this process, a thread."""
+    torch.set_num_threads(1)
+    values = {**BASE, **changes}
+    archive = part_of(Archive.open([store]), values.pop("only", None), values.pop("one_per_patient", False))
+    recipe = load_recipe("small_cpu", values)
     images = {part: len(archive.indices(part, recipe.splits)) for part in archive.modalities(recipe.splits)}
     settings = resolve(recipe, images)
     run = RunFolder(out)
     run.prepare(settings.config(), settings.reasons)
-    run_pretraining(archive, settings, run, make_fabric(settings.precision), {"variant": name})
+    run_pretraining(archive, settings, run, make_fabric(settings.precision), {"variant": out.name})
     run.close()
 
 
-def load_recipe_of(values: dict[str, Any], out: Path) -> Any:
-    """The values as a recipe, by way of a file as a user would write it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    file = out.parent / f"{out.name}.yaml"
-    file.write_text(json.dumps(values))  # JSON is YAML
-    return load_recipe(file, {})
+def part_of(archive: Archive, modality: str | None, one_per_patient: bool) -> Archive:
+    """The archive with one modality, or with the first image of every patient (or group of near-duplicates)."""
+    first: dict[str, int] = {}
+    for index, row in enumerate(archive.rows):
+        first.setdefault(row.patient, index)
+    kept = [
+        index
+        for index, row in enumerate(archive.rows)
+        if modality in (None, row.modality) and (not one_per_patient or first[row.patient] == index)
+    ]
+    rows = tuple(archive.rows[index] for index in kept)
+    return replace(archive, rows=rows, store_of=tuple(archive.store_of[index] for index in kept))
 
 
-def score(features: npt.NDArray[np.float32], tasks: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Mean AUC over the draws per task and fraction, at the strength that is best over all tasks."""
+def score(features: npt.NDArray[np.float32], tasks: dict[str, Any]) -> dict[str, float]:
+    """Mean AUC over the draws per task, at the strength that is best over all tasks."""
     by_strength = []
     for strength in STRENGTHS:
-        table: dict[str, dict[str, float]] = {}
+        table = {}
         for label, (places, patients, classes) in tasks.items():
-            values = {str(fraction): 0.0 for fraction in FRACTIONS}
-            for fraction in FRACTIONS:
-                aucs = []
-                for draw in range(DRAWS):
-                    taught = labelled_part(patients, classes, fraction, draw)
-                    mine = features[places]
-                    scaler = StandardScaler().fit(mine[taught])
-                    model = LogisticRegression(C=strength, max_iter=300).fit(
-                        scaler.transform(mine[taught]), classes[taught]
-                    )
-                    aucs.append(macro_auc(model.predict_proba(scaler.transform(mine[~taught])), classes[~taught]))
-                values[str(fraction)] = float(np.mean(aucs))
-            table[label] = values
+            aucs = []
+            for draw in range(DRAWS):
+                taught = labelled_part(patients, classes, FRACTION, draw)
+                mine = features[places]
+                scaler = StandardScaler().fit(mine[taught])
+                model = LogisticRegression(C=strength, max_iter=300).fit(
+                    scaler.transform(mine[taught]), classes[taught]
+                )
+                aucs.append(macro_auc(model.predict_proba(scaler.transform(mine[~taught])), classes[~taught]))
+            table[label] = float(np.mean(aucs))
         by_strength.append(table)
-    return max(by_strength, key=lambda table: sum(entry["0.1"] for entry in table.values()))
+    return max(by_strength, key=lambda table: sum(table.values()))
 
 
 def task_parts(archive: Archive) -> tuple[list[int], dict[str, Any]]:
@@ -151,80 +140,66 @@ def features_of(encoder: Encoder, inputs: torch.Tensor) -> npt.NDArray[np.float3
     return torch.cat([network(part) for part in inputs.split(64)]).numpy()
 
 
-def score_sizes(encoder: Encoder, inputs: dict[int, torch.Tensor], tasks: dict[str, Any]) -> dict[str, Any]:
-    """The scores by input size in px."""
-    return {str(size): score(features_of(encoder, images), tasks) for size, images in inputs.items()}
+def inputs_of(archive: Archive, seen: list[int], out: Path, size: int) -> torch.Tensor:
+    """Network inputs of all images [image, 1, row, column]; kept on disk, since every variant needs them."""
+    file = out / f"inputs-{size}.npy"
+    if not file.exists():
+        np.save(file, NetworkInputs(archive, Preprocessing(), size).batch(seen).numpy())
+    return torch.from_numpy(np.load(file))
 
 
-def inputs_of(archive: Archive, seen: list[int], out: Path) -> dict[int, torch.Tensor]:
-    """Network inputs of all images, by size; kept on disk, since every variant needs them."""
-    result = {}
-    for size in (32, *SIZES):
-        file = out / f"inputs-{size}.npy"
-        if not file.exists():
-            np.save(file, NetworkInputs(archive, Preprocessing(), size).batch(seen).numpy())
-        result[size] = torch.from_numpy(np.load(file))
-    return result
+def folder_name(name: str) -> str:
+    """The variant's name as that of a folder."""
+    return name.replace(" ", "-").replace(",", "").replace("'", "")
 
 
 def one_variant(store: Path, out: Path, name: str) -> None:
     """Train and score."""
-    folder = out / "runs" / name.replace(" ", "-").replace(",", "").replace("'", "")
+    folder = out / "runs" / folder_name(name)
     if not (folder / "encoder.safetensors").exists():
-        train(store, folder, name)
+        train(store, folder, VARIANTS[name])
     archive = Archive.open([store])
     seen, tasks = task_parts(archive)
-    inputs = inputs_of(archive, seen, out)
-    del inputs[32]
     lines = [line for line in read_metrics(folder) if "modalities" in line]
     last = {
         modality: float(np.mean([line["modalities"][modality]["loss"] - values["ln_k"] for line in lines[-3:]]))
         for modality, values in lines[-1]["modalities"].items()
     }
-    write_json(
-        out / "scores" / f"{folder.name}.json",
-        {
-            "name": name,
-            "seconds": lines[-1]["seconds"],
-            "loss - ln K": last,
-            "sizes": score_sizes(load_encoder(folder), inputs, tasks),
-        },
-    )
+    aucs = score(features_of(load_encoder(folder), inputs_of(archive, seen, out, SIZE)), tasks)
+    content = {"name": name, "seconds": lines[-1]["seconds"], "loss - ln K": last, "aucs": aucs}
+    write_json(out / "scores" / f"{folder.name}.json", content)
 
 
 def baselines(store: Path, out: Path) -> None:
     """Untrained networks and raw pixels, scored the same way."""
     archive = Archive.open([store])
     seen, tasks = task_parts(archive)
-    inputs = inputs_of(archive, seen, out)
-    raw = inputs.pop(32).flatten(1).numpy()
-    entries = {"raw pixels": {"32": score(raw, tasks)}}
+    entries = {"raw pixels": score(inputs_of(archive, seen, out, RAW_SIZE).flatten(1).numpy(), tasks)}
     for architecture in ("resnet18w0.25", "resnet18w0.5"):
-        encoder = untrained_encoder(architecture, 0, Preprocessing())
-        entries[f"untrained {architecture}"] = score_sizes(encoder, inputs, tasks)
-    for name, sizes in entries.items():
-        content = {"name": name, "seconds": 0.0, "loss - ln K": {}, "sizes": sizes}
-        write_json(out / "scores" / f"0-{name.replace(' ', '-')}.json", content)
+        encoder = untrained_encoder(architecture, SIZE, Preprocessing())
+        entries[f"untrained {architecture}"] = score(features_of(encoder, inputs_of(archive, seen, out, SIZE)), tasks)
+    for name, aucs in entries.items():
+        content = {"name": name, "seconds": 0.0, "loss - ln K": {}, "aucs": aucs}
+        write_json(out / "scores" / f"{folder_name(name)}.json", content)
 
 
 def show(out: Path) -> None:
     """A Markdown table of all scores, then one line per figure."""
-    print("| variant | px | mean | " + " | ".join(LABELS) + " | mean, half | X-ray CT MR US loss - ln K | s |")
-    print("|---" * (len(LABELS) + 6) + "|")
-    best = {}
-    for file in sorted((out / "scores").glob("*.json")):
-        entry = json.loads(file.read_text())
-        means = {size: np.mean([table[label]["0.1"] for label in LABELS]) for size, table in entry["sizes"].items()}
-        size = max(means, key=lambda key: means[key])
-        table = entry["sizes"][size]
-        half = np.mean([table[label]["0.5"] for label in LABELS])
-        aucs = " | ".join(f"{table[label]['0.1']:.3f}" for label in LABELS)
-        losses = " ".join(f"{value:.2f}" for value in entry["loss - ln K"].values())
-        print(f"| {entry['name']} | {size} | {means[size]:.3f} | {aucs} | {half:.3f} | {losses} |", end="")
-        print(f" {entry['seconds']:.0f} |")
-        best[entry["name"]] = means[size]
-    for name, value in best.items():
-        print(f"{name}, mean probe AUC at a tenth of the labels: {value:.3f}")
+    print("| variant | mean | " + " | ".join(LABELS) + " | loss - ln K: X-ray, CT, MR, US | s |")
+    print("|---" * (len(LABELS) + 4) + "|")
+    entries = [json.loads(file.read_text()) for file in sorted((out / "scores").glob("*.json"))]
+    order = ["raw pixels", "untrained resnet18w0.25", "untrained resnet18w0.5", *VARIANTS]
+    entries.sort(key=lambda entry: order.index(entry["name"]))
+    for entry in entries:
+        mean = np.mean(list(entry["aucs"].values()))
+        aucs = " | ".join(f"{entry['aucs'][label]:.3f}" for label in LABELS)
+        losses = ", ".join(
+            f"{entry['loss - ln K'][name]:.2f}" if name in entry["loss - ln K"] else "" for name in MODALITIES
+        )
+        print(f"| {entry['name']} | {mean:.3f} | {aucs} | {losses} | {entry['seconds']:.0f} |")
+    for entry in entries:
+        mean = np.mean(list(entry["aucs"].values()))
+        print(f"{entry['name']}, mean probe AUC at a tenth of the labels: {mean:.3f} (bar: none)")
 
 
 def main() -> None:
@@ -243,7 +218,7 @@ def main() -> None:
     if not store.exists():
         take_in(arguments.data, out)
     (out / "scores").mkdir(parents=True, exist_ok=True)
-    if not list((out / "scores").glob("0-*")):
+    if not (out / "scores" / "raw-pixels.json").exists():
         baselines(store, out)
     known = {json.loads(file.read_text())["name"] for file in (out / "scores").glob("*.json")}
     command = [sys.executable, __file__, "--out", str(out), "--variant"]
