@@ -53,7 +53,7 @@ def read(folder: Path) -> Iterator[Entry]:
                 (PurePosixPath(*place.parts[first:]).as_posix(),),
                 patient=place.parts[first + 1],
                 split=PARTS[place.parts[first]],
-                labels={**labels, **({"view": view.lower()} if view else {})},
+                labels={**labels, **({"view": view.upper()} if view else {})},
             )
 
 

@@ -29,7 +29,9 @@ def read(folder: Path) -> Iterator[Entry]:
     if not files:
         raise UsageError(f"{folder} has no ecgen-radiology/*.xml: give the folder that holds the reports")
     reports = [(path, *_report(read_xml(path))) for path in files]
-    names = most_frequent(code for _, _, codes, _ in reports for code in codes if code != "normal")
+    names = most_frequent(
+        code for _, _, codes, _ in reports for code in codes if code.lower() not in ("normal", *NOT_CODED)
+    )
     for path, report, codes, images in reports:
         coded = codes and not any(code.lower() in NOT_CODED for code in codes)
         labels = {name: str(int(name in codes)) for name in (*names, "normal")} if coded else {}

@@ -37,10 +37,9 @@ def read(folder: Path) -> Iterator[Entry]:
         listed = _listed(row)
         labels = {"view": row.get("Projection"), "label_method": row.get("MethodLabel")}
         if listed is not None:
-            labels["normal"] = str(int("normal" in listed))
-            labels |= {name: "1" for name in names if name in listed}
-            if not any(name in NOT_READ for name in listed):
-                labels |= {name: "0" for name in names if name not in listed}
+            read_for_findings = not any(name in NOT_READ for name in listed)
+            for name in ("normal", *names):
+                labels[name] = "1" if name in listed else "0" if read_for_findings else ""
         yield Entry(
             row.where,
             (row["ImageID"],),
