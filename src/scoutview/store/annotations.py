@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -43,6 +44,9 @@ SCHEMA = pa.schema(
         ("mask", pa.binary()),
     ]
 )
+
+
+_TEXTS = [SCHEMA.names.index(name) for name in ("target", "kind", "name", "value", "reader", "source")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +139,25 @@ def read_annotations(store: Store) -> list[Annotation]:
     groups: dict[Key, list[Annotation]] = {}
     for file in sorted((store.path / "annotations").glob("*.parquet")):
         try:
-            entries = [Annotation(**entry) for entry in read_parquet(file).to_pylist()]
+            entries = _annotations_in(read_parquet(file))
         except (pa.ArrowException, OSError) as error:
             raise RunError(f"{file} is damaged ({error}): remove it and add its labels again") from error
         groups.update(_grouped(entries))
     return [entry for key in sorted(groups) for entry in groups[key]]
+
+
+def _annotations_in(table: Any) -> list[Annotation]:
+    """The rows of a file of annotations; one that was written before there were masks has no such column."""
+    entries = []
+    for batch in table.to_batches(max_chunksize=2**16):
+        columns = [
+            batch.column(name).to_pylist() if name in batch.schema.names else [None] * batch.num_rows
+            for name in SCHEMA.names
+        ]
+        for index in _TEXTS:
+            columns[index] = [sys.intern(text) for text in columns[index]]  # millions of rows share a few texts
+        entries += [Annotation(*values) for values in zip(*columns, strict=True)]
+    return entries
 
 
 def _grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:

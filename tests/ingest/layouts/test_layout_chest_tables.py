@@ -209,5 +209,5 @@ def test_padchest_lists(tmp_path: Path) -> None:
 
 def test_padchest_refuses_what_is_no_list(tmp_path: Path) -> None:
     text = PADCHEST.replace("['normal']", "__import__('os')")
-    with pytest.raises(UsageError, match="row 3: Labels .* is no list"):
+    with pytest.raises(UsageError, match=r"row 3: Labels .* is no list"):
         list(padchest.read(write(tmp_path, {"PADCHEST_chest_x_ray_images_labels_160K.csv": text})))

@@ -102,10 +102,10 @@ def test_mura_studies_without_headers(tmp_path: Path) -> None:
 
 def test_mura_wrong_lines(tmp_path: Path) -> None:
     source = write(tmp_path, {**MURA, "valid_labeled_studies.csv": "valid/XR_WRIST/patient11185/study1_positive/\n"})
-    with pytest.raises(UsageError, match="valid_labeled_studies.csv row 1 is not a path and 0 or 1"):
+    with pytest.raises(UsageError, match=r"valid_labeled_studies.csv row 1 is not a path and 0 or 1"):
         list(mura.read(source))
     write(source, {"valid_labeled_studies.csv": "valid/XR_WRIST/patient9/study1_positive/,1\n"})
-    with pytest.raises(UsageError, match="is not in valid_labeled_studies.csv"):
+    with pytest.raises(UsageError, match=r"is not in valid_labeled_studies.csv"):
         list(mura.read(source))
 
 

@@ -13,6 +13,8 @@ from scoutview.errors import UsageError
 from scoutview.ingest.layouts import cq500, find_layout, rsna_ich
 from scoutview.store import image_labels, read_annotations
 
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")  # the set names slices ID_...
+
 
 def slice_of(seed: int) -> np.ndarray:
     return (picture(40, 52, 2000, seed) - 1000).astype(np.int16)
@@ -47,7 +49,7 @@ def test_rsna_ich_contradiction_and_wrong_rows(tmp_path: Path) -> None:
         {"stage_2_train.csv": "\n".join(["ID,Label", *rows_of("ID_a", "any"), *rows_of("ID_b"), *rows_of("ID_a")])},
     )
     write_dicom(source / "ID_a.dcm", slice_of(0), "CT", SOPInstanceUID="ID_a")
-    with pytest.raises(UsageError, match="row 2 and stage_2_train.csv row 14 .* any haemorrhage as '1' and '0'"):
+    with pytest.raises(UsageError, match=r"row 2 and stage_2_train.csv row 14 .* any haemorrhage as '1' and '0'"):
         take(source, tmp_path / "store", layout="rsna_ich", modality=None)
     with pytest.raises(UsageError, match="row 2: 'ID_a_any', '2'"):
         list(rsna_ich.read(write(tmp_path / "other", {"stage_2_train.csv": "ID,Label\nID_a_any,2\n"})))
@@ -56,7 +58,7 @@ def test_rsna_ich_contradiction_and_wrong_rows(tmp_path: Path) -> None:
 def test_two_sets_with_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     source = write(tmp_path, {"stage_2_train.csv": "ImageId,EncodedPixels\n1.2,-1\n"})
     assert find_layout(source)[0] == "siim_pneumothorax"
-    with pytest.raises(UsageError, match="no stage_2_train.csv with ID and Label"):
+    with pytest.raises(UsageError, match=r"no stage_2_train.csv with ID and Label"):
         list(rsna_ich.read(source))
 
 
@@ -68,7 +70,11 @@ def test_cq500_reads_of_studies(tmp_path: Path) -> None:
     source = write(tmp_path / "cq500", {"reads.csv": READS})
     place = source / "CQ500CT0 CQ500CT0" / "Unknown Study"
     for number, series in enumerate(("CT Plain", "CT Plain", "CT PLAIN THIN")):
-        uids = {"StudyInstanceUID": "1.5", "SeriesInstanceUID": f"1.5.{series}", "SOPInstanceUID": f"1.5.9.{number}"}
+        uids = {
+            "StudyInstanceUID": "1.5",
+            "SeriesInstanceUID": f"1.5.{len(series)}",
+            "SOPInstanceUID": f"1.5.9.{number}",
+        }
         write_dicom(place / series / f"CT00000{number}.dcm", slice_of(number), "CT", **uids)
     other = source / "CQ500CT12 CQ500CT12" / "Unknown Study" / "CT 5mm" / "CT000000.dcm"
     write_dicom(other, slice_of(7), "CT", StudyInstanceUID="1.7", SeriesInstanceUID="1.7.1", SOPInstanceUID="1.7.9")

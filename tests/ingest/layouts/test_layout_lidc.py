@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_pixels_within_a_polygon_as_a_loop_finds_them(points: list[tuple[int, in
     for row, column in np.ndindex(*inside.shape):
         px, py = column + x, row + y
         crossings, on_edge = 0, False
-        for (ax, ay), (bx, by) in zip(closed[:-1], closed[1:], strict=True):
+        for (ax, ay), (bx, by) in pairwise(closed):
             cross = (bx - ax) * (py - ay) - (by - ay) * (px - ax)
             on_edge |= cross == 0 and min(ax, bx) <= px <= max(ax, bx) and min(ay, by) <= py <= max(ay, by)
             if (ay > py) != (by > py):
@@ -88,9 +89,7 @@ def test_ct_masks_labels_and_silence_of_four_readers(tmp_path: Path) -> None:
     first = nodule(roi("1.6.0", ring(10, 5, 20, 15)), roi("1.6.0", ring(13, 8, 17, 12), "FALSE"))
     other = "<nonNodule><nonNoduleID>9</nonNoduleID><imageSOP_UID>1.6.2</imageSOP_UID><locus><xCoord>3</xCoord>" \
         "<yCoord>4</yCoord></locus></nonNodule>"  # fmt: skip
-    message = ct_message(
-        first + nodule(roi("1.6.1", [(30, 30)])), nodule(roi("1.6.0", ring(10, 5, 20, 15))), other, ""
-    )
+    message = ct_message(first + nodule(roi("1.6.1", [(30, 30)])), nodule(roi("1.6.0", ring(10, 5, 20, 15))), other, "")
     write(place, {"068.xml": message})
     assert find_layout(source) == ("lidc_idri", "it holds LIDC-IDRI-0001/")
     store, _ = take(source, tmp_path / "store", layout="lidc_idri", modality=None)
@@ -113,8 +112,6 @@ def test_ct_masks_labels_and_silence_of_four_readers(tmp_path: Path) -> None:
     labels = image_labels(annotations, store.rows())
     targets = [known[name][0].target for name in names]
     assert [labels["nodule"][target] for target in targets] == ["0", "0", "0"]  # two of four: a tie is absent
-    write(place, {"068.xml": message.replace("<readingSession></readingSession>", "")})
-    assert lidc_idri.recognise(source)
 
 
 def test_three_of_four_readers_are_the_majority(tmp_path: Path) -> None:
