@@ -116,6 +116,9 @@ def test_brats_mets_unknown_values(tmp_path: Path) -> None:
     brats_case(tmp_path, "BraTS-MET-00001-000", np.full((36, 40, 34), 7, dtype=np.uint8), "t1c")
     with pytest.raises(UsageError, match="holds the value 7: known are 1 NETC"):
         list(brats_mets.read(tmp_path))
+    brats_case(tmp_path, "BraTS-MET-00001-000", np.zeros((36, 40, 33), dtype=np.uint8))
+    with pytest.raises(UsageError, match=r"seg\.nii\.gz lies on another grid"):
+        list(brats_mets.read(tmp_path))
 
 
 def test_brainmetshare_slices_masks_and_the_test_part(tmp_path: Path) -> None:

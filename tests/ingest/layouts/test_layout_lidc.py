@@ -119,7 +119,8 @@ def test_three_of_four_readers_are_the_majority(tmp_path: Path) -> None:
     pixels = (picture(40, 52, 2000) - 1000).astype(np.int16)
     write_dicom(source / "1.dcm", pixels, "CT", SeriesInstanceUID="1.6", SOPInstanceUID="1.6.0")
     mark = nodule(roi("1.6.0", ring(10, 5, 20, 15)))
-    write(source, {"a.xml": ct_message(mark, mark, mark, "")})
+    message = ct_message(mark, mark, mark, "").replace("SeriesInstanceUid", "CTSeriesInstanceUid")
+    write(source, {"a.xml": message})
     store, _ = take(source.parent, tmp_path / "store", layout="lidc_idri", modality=None)
     assert list(image_labels(read_annotations(store), store.rows())["nodule"].values()) == ["1"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from scoutview.errors import UsageError
 from scoutview.ingest.layouts.entries import Entry, Mask
-from scoutview.ingest.layouts.nifti_masks import slices_of
+from scoutview.ingest.layouts.nifti_masks import check_grid, slices_of
 from scoutview.ingest.layouts.tables import first_of
 
 CASE = re.compile(r"(BraTS-MET-\d+)-\d+$")
@@ -41,32 +44,38 @@ def read(folder: Path) -> Iterator[Entry]:
         volumes = [(name, first_of(place, f"{place.name}-{name}.nii.gz", f"{place.name}-{name}.nii"))
                    for name in SEQUENCES]  # fmt: skip
         labels = first_of(place, f"{place.name}-seg.nii.gz", f"{place.name}-seg.nii")
+        slices = list(slices_of(labels)) if labels else []
         for sequence, volume in volumes:
             if volume is None:
                 continue
             found = True
-            yield from _volume(volume, labels, sequence, case[1])
+            if labels:
+                check_grid(labels, volume)
+            yield _volume(volume, sequence, case[1], labels is not None)
+            for index, regions in slices:
+                yield _slice(f"{volume.name}#{index}", regions, f"{place.name} slice {index}")
     if not found:
         raise UsageError(f"{folder} has no BraTS-MET-*-*/*-t1c.nii.gz in it or below: give the folder of the cases")
 
 
-def _volume(volume: Path, labels: Path | None, sequence: str, patient: str) -> Iterator[Entry]:
-    known = {} if labels is None else {NAME: "0"}
-    yield Entry(
+def _volume(volume: Path, sequence: str, patient: str, labelled: bool) -> Entry:
+    return Entry(
         volume.name,
         (volume.name,),
         about="series",
         patient=patient,
-        labels={"sequence": sequence, **known},
-        no_masks=SEARCHED if labels else (),
+        labels={"sequence": sequence, **({NAME: "0"} if labelled else {})},
+        no_masks=SEARCHED if labelled else (),
     )
-    for index, regions in slices_of(labels, volume) if labels else ():
-        unknown = sorted(set(regions) - set(REGIONS))
-        if unknown:
-            raise UsageError(f"{labels} holds the value {unknown[0]}: known are 1 NETC, 2 SNFH, 3 ET, 4 RC")
-        yield Entry(
-            f"{labels.name if labels else ''} slice {index}",
-            (f"{volume.name}#{index}",),
-            labels={NAME: "1"} if any(value in CORE for value in regions) else {},
-            masks=tuple(Mask(REGIONS[value], bitmap) for value, bitmap in regions.items()),
-        )
+
+
+def _slice(name: str, regions: Mapping[int, npt.NDArray[np.bool_]], where: str) -> Entry:
+    unknown = sorted(set(regions) - set(REGIONS))
+    if unknown:
+        raise UsageError(f"{where} holds the value {unknown[0]}: known are 1 NETC, 2 SNFH, 3 ET, 4 RC")
+    return Entry(
+        where,
+        (name,),
+        labels={NAME: "1"} if any(value in CORE for value in regions) else {},
+        masks=tuple(Mask(REGIONS[value], bitmap) for value, bitmap in regions.items()),
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scoutview.errors import UsageError
 from scoutview.ingest.layouts.entries import Box, Entry, Split
-from scoutview.ingest.layouts.tables import TableRow, first_of, number_of, read_table, required
+from scoutview.ingest.layouts.tables import TableRow, first_of, number_of, read_lines, read_table, required
 
 FINDINGS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia",
@@ -55,7 +55,7 @@ def _splits(folder: Path) -> dict[str, Split]:
     for pattern, split in files:
         path = first_of(folder, pattern)
         if path:
-            splits.update((name, split) for name in path.read_text(encoding="utf-8").split())
+            splits.update((name, split) for name in read_lines(path) if name)
     return splits
 
 

@@ -61,7 +61,9 @@ def read(folder: Path) -> Iterator[Entry]:
 
 
 def _scan(root: Element, where: str) -> Iterator[Entry]:
-    series = root.findtext("ResponseHeader/SeriesInstanceUid", "").strip()
+    header = root.find("ResponseHeader")
+    names = ("SeriesInstanceUid", "CTSeriesInstanceUid")  # the second where a film was read beside the CT
+    series = next(filter(None, (text_of(header, name) for name in names)), "") if header is not None else ""
     for number, session in enumerate(root.findall("readingSession"), start=1):
         reader, place = str(number), f"{where} reader {number}"
         images: dict[str, _Image] = {}

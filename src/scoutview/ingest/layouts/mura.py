@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from scoutview.errors import UsageError
 from scoutview.ingest.layouts.entries import Entry, Split
+from scoutview.ingest.layouts.tables import read_lines
 
 PARTS: tuple[tuple[str, Split], ...] = (("train", "train"), ("valid", "validation"))
 
@@ -48,9 +49,7 @@ def read(folder: Path) -> Iterator[Entry]:
 
 def _lines(path: Path, cells: int) -> Iterator[tuple[str, str, str]]:
     """(path, label or "", where), from the first line on, which is no header."""
-    if not path.exists():
-        raise UsageError(f"{path} is missing: restore it")
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         parts = [part.strip() for part in line.split(",")]
         where = f"{path.name} row {number}"
         if not any(parts):

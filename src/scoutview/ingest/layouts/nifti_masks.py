@@ -36,10 +36,8 @@ def slices_of(path: Path, image: Path | None = None) -> Iterator[tuple[int, dict
         raise UsageError(
             f"the mask {path} cannot be taken ({error}): write a 3D NIfTI file of whole numbers"
         ) from error
-    if image is not None and not _same(_grid(volume), _grid(_header(image))):
-        raise UsageError(
-            f"the mask {path} lies on another grid (shape or affine) than {image}: resample it to the image's grid"
-        )
+    if image is not None:
+        check_grid(path, image)
     values = np.asarray(volume.dataobj)
     values = values.reshape((*values.shape, 1)[:3] if values.ndim < 3 else values.shape[:3])
     whole = np.rint(values).astype(np.int64)
@@ -52,11 +50,23 @@ def slices_of(path: Path, image: Path | None = None) -> Iterator[tuple[int, dict
             yield index, {int(value): shown == value for value in np.unique(plane) if value}
 
 
+def check_grid(path: Path, image: Path) -> None:
+    """Make sure, from their headers alone, that a mask lies on the grid of an image.
+
+    Raises:
+        UsageError: it does not, or one cannot be read.
+    """
+    if not _same(_grid(_header(path)), _grid(_header(image))):
+        raise UsageError(
+            f"the mask {path} lies on another grid (shape or affine) than {image}: resample it to the image's grid"
+        )
+
+
 def _header(path: Path) -> Any:
     try:
         return nib.load(path)
     except (OSError, ImageFileError) as error:
-        raise UsageError(f"the image {path} of a mask cannot be read ({error}): restore it") from error
+        raise UsageError(f"{path} cannot be read as NIfTI ({error}): restore it") from error
 
 
 def _grid(volume: Any) -> Grid:

@@ -114,6 +114,20 @@ def most_frequent(names: Iterable[str]) -> list[str]:
     return sorted(sorted(counts, key=lambda name: (-counts[name], name))[:MOST_NAMES])
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, stripped, blank ones as "".
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): restore it") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): restore the original file") from error
+
+
 def read_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file, every tag without its namespace.
 
