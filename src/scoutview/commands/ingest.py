@@ -20,6 +20,7 @@ def ingest(
     *,
     out: Path,
     labels: Path | None = None,
+    layout: str | None = None,
     label_columns: list[str] | None = None,
     patient_column: str | None = None,
     modality: Literal["xray", "ct", "mr", "us"] | None = None,
@@ -34,7 +35,9 @@ def ingest(
     Args:
         sources: Files and folders, searched through all their levels.
         out: Folder of the store; made when it does not exist.
-        labels: CSV file with a column file or id, and a column per label.
+        labels: CSV file with a column file or id and a column per label, or another file that the command label
+            takes, or the folder of a public data set.
+        layout: Name of the public data set whose label files lie in the folder of labels, else in the source.
         label_columns: Columns of the CSV file to take as labels, instead of all that look like labels.
         patient_column: Column of the CSV file that says which images are of one patient.
         modality: What the files show that do not say so themselves, which is all but DICOM.
@@ -53,6 +56,7 @@ def ingest(
             sources,
             out,
             labels=labels,
+            layout=layout,
             label_columns=label_columns,
             patient_column=patient_column,
             modality=modality,

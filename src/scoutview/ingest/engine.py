@@ -13,8 +13,8 @@ from pathlib import Path
 from scoutview.errors import UsageError
 from scoutview.images import Modality
 from scoutview.ingest.files import discover
-from scoutview.ingest.joining import annotations_of, patient_for, patients_of
-from scoutview.ingest.labels import read_label_csv
+from scoutview.ingest.joining import patient_for
+from scoutview.ingest.label_files import open_labels
 from scoutview.ingest.ledger import IngestSummary, Ledger
 from scoutview.ingest.pool import outcomes
 from scoutview.ingest.pseudonyms import Pseudonyms
@@ -38,6 +38,7 @@ def run_ingest(
     out: Path,
     *,
     labels: Path | None = None,
+    layout: str | None = None,
     label_columns: list[str] | None = None,
     patient_column: str | None = None,
     modality: Modality | None = None,
@@ -56,12 +57,16 @@ def run_ingest(
     if workers < 0:
         raise UsageError(f"workers is {workers}: give a number of processes, or 0 for all cores")
     files = discover(sources, excluded=out)
-    table = read_label_csv(labels, label_columns, patient_column) if labels else None
+    if layout and not labels and len(sources) == 1:
+        labels = sources[0]
+    elif layout and not labels:
+        raise UsageError(f"the layout {layout!r} was given with {len(sources)} sources: add --labels with its folder")
+    table = open_labels(labels, layout, label_columns, patient_column) if labels else None
     if table is None and (label_columns or patient_column):
         raise UsageError("label columns or a patient column were given without a labels file: add --labels FILE.csv")
     pseudonyms = pseudonyms or Pseudonyms.from_environment()
     keys = {pseudonyms.key("file", str(file.path)): file for file in files}
-    patients = patients_of(table, files, pseudonyms) if table else {}
+    patients = table.patients(files, pseudonyms) if table else {}
     with StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER) as writer:
         ledger = Ledger.of(Store.open(out), keys, modality)
         _check_patients(Store.open(out), patients, out)
@@ -81,7 +86,7 @@ def run_ingest(
         notes = list(table.notes) if table else []
         if table:
             rows = [row for row in store.rows() if row.file_key in keys]  # the label file is about these sources
-            annotations, joined = annotations_of(table, rows, pseudonyms)
+            annotations, joined = table.annotations(rows, pseudonyms, "")
             add_annotations(store, annotations)
             notes += joined
         references = references_of(store)

@@ -53,11 +53,7 @@ class Targets:
         """
         path = normal(file)
         tails = (PurePosixPath(*path.parts[first:]).as_posix() for first in range(len(path.parts)))
-        found = next(filter(None, (self._matching(self.by_path, "path", tail) for tail in tails)), [])
-        if not found:
-            base, mark, index = path.name.rpartition("#")
-            name = f"{stem_of(base)}{mark}{index}" if mark else stem_of(path.name)
-            found = self._matching(self.by_name, "name", name)
+        found = next(filter(None, (self.at_path(tail) for tail in tails)), []) or self.named(path.name)
         if len({row.file_key for row in found}) > 1:
             raise ValueError(file)
         if len(found) > 1:
@@ -72,6 +68,15 @@ class Targets:
             self.pseudonyms.key("series", identifier),
         )
         return next((self.by_id[key] for key in candidates if key in self.by_id), None)
+
+    def at_path(self, path: str) -> list[ImageRow]:
+        """The images of the file at a path below its source, or of its part "#index"."""
+        return self._matching(self.by_path, "path", path)
+
+    def named(self, name: str) -> list[ImageRow]:
+        """The images of all files of that name or stem, or of their part "#index"."""
+        base, mark, index = name.rpartition("#")
+        return self._matching(self.by_name, "name", f"{stem_of(base)}{mark}{index}" if mark else stem_of(name))
 
     def _matching(self, index: Mapping[str, list[ImageRow]], kind: str, value: str) -> list[ImageRow]:
         key = self.pseudonyms.key("path" if kind == "path" else "name", value)
@@ -158,7 +163,7 @@ def annotations_of(
         notes.append(f"{len(unmatched)} label rows name no image of the store: {_shown(unmatched)}")
     if repeated:
         notes.append(f"{repeated} label rows repeat an earlier one")
-    return annotations, [*notes, *_divided_patients(annotations, rows)]
+    return annotations, [*notes, *divided_patients(annotations, rows)]
 
 
 def _shown(rows: Sequence[LabelRow]) -> str:
@@ -166,7 +171,7 @@ def _shown(rows: Sequence[LabelRow]) -> str:
     return f"{names}, ..." if len(rows) > SHOWN else names
 
 
-def _divided_patients(annotations: Sequence[Annotation], rows: Sequence[ImageRow]) -> list[str]:
+def divided_patients(annotations: Sequence[Annotation], rows: Sequence[ImageRow]) -> list[str]:
     """A warning when a split column puts one patient into several splits."""
     splits = {item.target: item.value for item in annotations if item.kind == "split"}
     if not splits:

@@ -3,7 +3,16 @@
 In: int16 images with their rows. Out: checked pixels by row, the catalog as a table, labels, splits.
 """
 
-from scoutview.store.annotations import Annotation, add_annotations, image_labels, read_annotations, split_of
+from scoutview.store.annotations import (
+    UNCERTAIN,
+    Annotation,
+    add_annotations,
+    bitmap_of,
+    image_labels,
+    mask_annotation,
+    read_annotations,
+    split_of,
+)
 from scoutview.store.catalog import ImageRow, rows_to_table
 from scoutview.store.fsck import Damage, check_store
 from scoutview.store.reading import DamagedRecordError, Store
@@ -11,6 +20,7 @@ from scoutview.store.shards import Record, make_record
 from scoutview.store.writing import StoreWriter
 
 __all__ = [
+    "UNCERTAIN",
     "Annotation",
     "Damage",
     "DamagedRecordError",
@@ -19,9 +29,11 @@ __all__ = [
     "Store",
     "StoreWriter",
     "add_annotations",
+    "bitmap_of",
     "check_store",
     "image_labels",
     "make_record",
+    "mask_annotation",
     "read_annotations",
     "rows_to_table",
     "split_of",

@@ -1,4 +1,4 @@
-"""What is known about images: labels, boxes, splits, from one or several readers; added after ingest too.
+"""What is known about images: labels, boxes, masks, splits, from one or several readers; added after ingest too.
 
 A file of annotations/ is never changed. A later one replaces what an earlier one says for the same
 (target, kind, name, reader).
@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from scoutview.errors import RunError
 from scoutview.store.catalog import ImageRow, read_parquet, write_parquet
+from scoutview.store.masks import decode_mask, encode_mask
 from scoutview.store.reading import Store
 from scoutview.store.writing import write_error
 
 Key = tuple[str, str, str, str]
-Kind = Literal["label", "box", "split"]
+Kind = Literal["label", "box", "mask", "split"]
+
+UNCERTAIN = "?"
+"""The value of a label that a reader looked for and left open: neither present nor absent."""
 
 SCHEMA = pa.schema(
     [
@@ -34,17 +41,25 @@ SCHEMA = pa.schema(
         ("height", pa.float64()),
         ("reader", pa.string()),
         ("source", pa.string()),
+        ("mask", pa.binary()),
     ]
 )
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """One statement about an image or a series.
+_TEXTS = [SCHEMA.names.index(name) for name in ("target", "kind", "name", "value", "reader", "source")]
 
-    target: image id or series key. kind "label": `name` has `value` (text; "0"/"1" for a finding).
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One statement about an image, a series or a study; what is said of a slice is said of its image.
+
+    target: image id, series key or study key. A statement about a series or a study holds for each of its images
+    of which the same reader says nothing of its own.
+    kind "label": `name` has `value` (text; "0"/"1" for a finding, "?" where the reader left it open).
     kind "box": a finding `name` in pixels, x and y of the top left corner, width, height, with value "1"; with
     value "0" and no coordinates the image was searched for it, and has none.
+    kind "mask": the same with the pixels of the finding; x, y, width and height are the rectangle around them
+    (`mask_annotation` makes one, `bitmap_of` unpacks it).
     kind "split": value is "train", "validation" or "test".
     """
 
@@ -58,6 +73,32 @@ class Annotation:
     height: float | None = None
     reader: str = ""
     source: str = ""
+    mask: bytes | None = None
+
+
+def mask_annotation(
+    target: str, name: str, bitmap: npt.NDArray[np.bool_], reader: str = "", source: str = ""
+) -> Annotation:
+    """The pixels of a finding, bitmap [row, column]; without any the statement that the image has none."""
+    if not bitmap.any():
+        return Annotation(target, "mask", name, "0", reader=reader, source=source)
+    (x, y, width, height), mask = encode_mask(bitmap)
+    return Annotation(target, "mask", name, "1", x, y, width, height, reader, source, mask)
+
+
+def bitmap_of(annotation: Annotation, rows: int, columns: int) -> npt.NDArray[np.bool_]:
+    """The bitmap [rows, columns] of a mask, for an image of that size.
+
+    Raises:
+        ValueError: if the annotation is no mask, or does not fit the image.
+    """
+    if annotation.kind != "mask":
+        raise ValueError(f"a {annotation.kind} is no mask")
+    if annotation.mask is None:
+        return np.zeros((rows, columns), dtype=np.bool_)
+    values = (annotation.x, annotation.y, annotation.width, annotation.height)
+    x, y, width, height = (int(value or 0) for value in values)
+    return decode_mask(annotation.mask, (x, y, width, height), rows, columns)
 
 
 def add_annotations(store: Store, annotations: Sequence[Annotation]) -> None:
@@ -69,15 +110,24 @@ def add_annotations(store: Store, annotations: Sequence[Annotation]) -> None:
     held = _grouped(read_annotations(store))
     if all(held.get(key) == entries for key, entries in _grouped(annotations).items()):
         return
-    content = [asdict(annotation) for annotation in annotations]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    columns = {name: [getattr(annotation, name) for annotation in annotations] for name in SCHEMA.names}
+    digest = _digest(columns)
     existing = sorted((store.path / "annotations").glob("*.parquet"))
     number = int(existing[-1].name.split("-")[0]) + 1 if existing else 1
-    table = pa.Table.from_pylist(content, schema=SCHEMA)
+    table = pa.table(columns, schema=SCHEMA)
     try:
         write_parquet(table, store.path / "annotations" / f"{number:06d}-{digest}.parquet")
     except OSError as error:
         raise write_error(store.path, error) from error
+
+
+def _digest(columns: Mapping[str, Sequence[Any]]) -> str:
+    """16 hex digits that name the content, without a second copy of it in memory."""
+    digest = hashlib.sha256()
+    for values in zip(*columns.values(), strict=True):
+        text = json.dumps([value.hex() if isinstance(value, bytes) else value for value in values])
+        digest.update(text.encode())
+    return digest.hexdigest()[:16]
 
 
 def read_annotations(store: Store) -> list[Annotation]:
@@ -89,11 +139,25 @@ def read_annotations(store: Store) -> list[Annotation]:
     groups: dict[Key, list[Annotation]] = {}
     for file in sorted((store.path / "annotations").glob("*.parquet")):
         try:
-            entries = [Annotation(**entry) for entry in read_parquet(file).to_pylist()]
+            entries = _annotations_in(read_parquet(file))
         except (pa.ArrowException, OSError) as error:
             raise RunError(f"{file} is damaged ({error}): remove it and add its labels again") from error
         groups.update(_grouped(entries))
     return [entry for key in sorted(groups) for entry in groups[key]]
+
+
+def _annotations_in(table: Any) -> list[Annotation]:
+    """The rows of a file of annotations; one that was written before there were masks has no such column."""
+    entries = []
+    for batch in table.to_batches(max_chunksize=2**16):
+        columns = [
+            batch.column(name).to_pylist() if name in batch.schema.names else [None] * batch.num_rows
+            for name in SCHEMA.names
+        ]
+        for index in _TEXTS:
+            columns[index] = [sys.intern(text) for text in columns[index]]  # millions of rows share a few texts
+        entries += [Annotation(*values) for values in zip(*columns, strict=True)]
+    return entries
 
 
 def _grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:
@@ -105,21 +169,29 @@ def _grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:
 
 
 def image_labels(annotations: Iterable[Annotation], rows: Iterable[ImageRow]) -> dict[str, dict[str, str]]:
-    """label name -> image id -> value. A label of a series holds for each of its images; an image's own wins.
+    """label name -> image id -> value, by this consensus:
 
-    Several readers: the value that most of them gave, the alphabetically first of equals.
+    Of one reader, what is said of the image counts before what is said of its series, and that before its study.
+    Of several readers, the value that most of them gave, the alphabetically first of equals: a finding that half
+    of the readers saw is absent. A reader who left it open has no vote; if all did, the label is unknown.
     """
-    by_target: dict[tuple[str, str], list[str]] = {}
+    by_target: dict[str, dict[str, dict[str, str]]] = {}
     for annotation in annotations:
         if annotation.kind == "label":
-            by_target.setdefault((annotation.target, annotation.name), []).append(annotation.value)
-    names = sorted({name for _, name in by_target})
-    labels: dict[str, dict[str, str]] = {name: {} for name in names}
+            names = by_target.setdefault(annotation.target, {})
+            names.setdefault(annotation.name, {})[annotation.reader] = annotation.value
+    labels: dict[str, dict[str, str]] = {
+        name: {} for name in sorted({name for names in by_target.values() for name in names})
+    }
     for row in rows:
-        for name in names:
-            values = by_target.get((row.image, name)) or by_target.get((row.series, name))
-            if values:
-                labels[name][row.image] = max(sorted(set(values)), key=values.count)
+        said: dict[str, dict[str, str]] = {}
+        for target in filter(None, (row.study, row.series, row.image)):
+            for name, readers in by_target.get(target, {}).items():
+                said[name] = {**said.get(name, {}), **readers}
+        for name, readers in said.items():
+            votes = [value for value in readers.values() if value != UNCERTAIN]
+            if votes:
+                labels[name][row.image] = max(sorted(set(votes)), key=votes.count)
     return labels
 
 
@@ -128,4 +200,4 @@ def split_of(rows: Iterable[ImageRow], annotations: Iterable[Annotation]) -> dic
     said: dict[str, str] = {
         annotation.target: annotation.value for annotation in annotations if annotation.kind == "split"
     }
-    return {row.image: said.get(row.image) or said.get(row.series) or row.split for row in rows}
+    return {row.image: said.get(row.image) or said.get(row.series) or said.get(row.study) or row.split for row in rows}
