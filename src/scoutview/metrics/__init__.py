@@ -1,7 +1,7 @@
 """In: scores, targets and patient keys as numpy arrays. Out: figures with 95% intervals over patients.
 
 Pure functions; numpy only; wrong shapes or values raise `scoutview.errors.UsageError`.
-Public: the areas and curves of `auc`, the intervals of `bootstrap`, `knn_scores`, `evaluate_scores`.
+Public: the areas and curves of `auc`, the intervals of `bootstrap`, `knn_scores`, `speed_up`, `evaluate_scores`.
 """
 
 from scoutview.metrics.auc import (
@@ -14,6 +14,7 @@ from scoutview.metrics.auc import (
 )
 from scoutview.metrics.bootstrap import Interval, paired_difference, patient_bootstrap
 from scoutview.metrics.classification import evaluate_scores
+from scoutview.metrics.convergence import speed_up, steps_to
 from scoutview.metrics.knn import knn_scores
 
 __all__ = [
@@ -28,4 +29,6 @@ __all__ = [
     "precision_recall_curve",
     "roc_auc",
     "roc_curve",
+    "speed_up",
+    "steps_to",
 ]
