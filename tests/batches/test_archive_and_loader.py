@@ -105,3 +105,20 @@ def test_what_is_missing_is_said(tmp_path: Path, small_store: Path) -> None:
         Archive.open([tmp_path])
     with pytest.raises(UsageError, match="no store has reference energies of ct for this preprocessing"):
         archive.reference_energies("ct", "other")
+
+
+def test_what_is_kept_in_memory_changes_no_batch(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive.open([small_store])
+    keeping, reading, plan = (
+        dataset_of(archive, Preprocessing()),
+        dataset_of(archive, Preprocessing()),
+        plan_of(archive),
+    )
+    kept = list(view_loader(keeping, plan, 0, 12, rank=0, ranks=1, workers=0))
+    assert len(keeping.kept) == len(archive.rows)
+    monkeypatch.setattr("scoutview.batches.loader.KEPT_BYTES", 0)
+    read = list(view_loader(reading, plan, 0, 12, rank=0, ranks=1, workers=0))
+    assert not reading.kept
+    for one, other in zip(kept, read, strict=True):
+        for name, value in vars(one.views).items():
+            assert torch.equal(value, getattr(other.views, name)), name

@@ -8,7 +8,7 @@ from samples import textured
 from scipy import stats
 
 from scoutview.images import band_energies, radial_spectrum
-from scoutview.views import ReferenceEnergies, ViewParameters, ViewSettings, draw_parameters
+from scoutview.views import ReferenceEnergies, ViewParameters, ViewSettings, draw_parameters, largest_scale
 
 GRID = np.geomspace(32, 1200, 16)
 REFERENCES = ReferenceEnergies(GRID, np.full((16, 6), 0.05), np.full((16, 6), 0.02))
@@ -102,3 +102,14 @@ def test_bands_without_energy_are_left_alone() -> None:
     settings = ViewSettings(crops=(2,), sizes=(48,), energy=1.0)
     row = draw_parameters(settings, (64, 64), flat, REFERENCES, seed=0, step=0, position=0)
     assert (row.bands == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (300, 400), (2000, 1500)])
+@pytest.mark.parametrize("visible", [None, ((0.5, 1.0), (0.2, 0.4))])
+def test_the_largest_scale_bounds_every_draw_and_is_reached(
+    shape: tuple[int, int], visible: tuple[tuple[float, float], ...] | None
+) -> None:
+    settings = ViewSettings(crops=(2, 2), sizes=(96, 48), visible=visible)
+    scales = np.concatenate([each.scale for each in drawn(settings, 300, shape)])
+    assert scales.max() <= largest_scale(settings, shape) * (1 + 1e-6)
+    assert scales.max() >= largest_scale(settings, shape) * 0.97
