@@ -1,10 +1,12 @@
 """Four public sets of real images (NIH ChestX-ray14, IQ-OTH/NCCD, a brain tumour collection, BUSI) as one store.
 
-They are described in the README of the data folder; nothing of them is part of this repository.
+They are described in the README of the data folder; nothing of them is part of this repository. The other benchmarks
+on real images begin with this. Run: python benchmarks/real_sets.py --data FOLDER --out FOLDER
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import os
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoutview import ingest, inspect
+from scoutview.batches import Archive
 from scoutview.images import Modality
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -102,3 +105,23 @@ def split_groups(groups: list[str], classes: list[str]) -> dict[str, str]:
             share = (place + 0.5) / len(ranked)
             splits[group] = next(name for name, end in SHARES if share <= end)
     return splits
+
+
+def main() -> None:
+    """Take the sets in and count."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=Path("runs/real-sets"))
+    arguments = parser.parse_args()
+    archive = Archive.open([take_in(arguments.data, arguments.out)])
+    for real in SETS:
+        with (arguments.out / "sources" / real.archive / "labels.csv").open(newline="") as source:
+            rows = list(csv.DictReader(source))
+        images = len(archive.indices(real.modality))
+        labelled = len(archive.labelled(real.label))
+        print(f"{real.modality} images: {images} (bar: >= {len(rows)})")
+        print(f"{real.label} labels: {labelled} (bar: >= {sum(bool(real.value(row)) for row in rows)})")
+
+
+if __name__ == "__main__":
+    main()
