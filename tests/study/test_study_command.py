@@ -149,6 +149,7 @@ def test_the_page_stands_alone_and_names_every_task(folder: Path, content: dict)
         ({"seeds": 0}, "seeds"),
         ({"finetune": {"rate": 1}}, "rate"),
         ({"color": 1}, "color"),
+        ({"tasks": {"a/b": ["ct_rough"]}}, "a/b cannot be that of a folder"),
     ],
 )
 def test_wrong_files_are_refused_by_name(folder: Path, tmp_path: Path, changes: dict, message: str) -> None:

@@ -41,7 +41,9 @@ class StudyPlan:
 
     def __post_init__(self) -> None:
         reserved = sorted({REFERENCE, RAW} & set(self.encoders))
+        unfit = sorted(name for name in (*self.tasks, *self.encoders) if Path(name).name != name)
         problems = [
+            (bool(unfit), f"the name {', '.join(unfit)} cannot be that of a folder"),
             (not self.stores, "stores names no store"),
             (not self.tasks, "tasks names no task"),
             (not self.encoders, "encoders names no encoder"),
