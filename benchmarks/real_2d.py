@@ -21,6 +21,7 @@ from scoutview import pretrain, study
 
 # Chosen on validation images only: docs/results/recipe.md.
 FINETUNE = {"learning_rate": 2e-3, "head_learning_rate": 2e-3}
+FRACTIONS = (1.0, 0.1)
 ALL = "mean over tasks"
 
 
@@ -30,7 +31,7 @@ def study_file(out: Path, seeds: int) -> Path:
         "stores": ["store"],
         "tasks": list(LABELS),
         "encoders": {"ours": "pretraining"},
-        "fractions": [1.0, 0.1],
+        "fractions": list(FRACTIONS),
         "seeds": seeds,
         "finetune": FINETUNE,
     }
@@ -42,6 +43,43 @@ def study_file(out: Path, seeds: int) -> Path:
 def find(entries: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     """The entry with these values."""
     return next(entry for entry in entries if all(entry[key] == value for key, value in keys.items()))
+
+
+def interval(figure: dict[str, float], sign: str = "") -> str:
+    """value [low, high]."""
+    return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"
+
+
+def tables(content: dict[str, Any]) -> None:
+    """Markdown: areas, differences, steps saved."""
+    measures = ("fine-tuned", "linear", "neighbours")
+    print("| task | labels | encoder | fine-tuned | linear probe | nearest neighbours |\n|---|---|---|---|---|---|")
+    for label in LABELS:
+        for fraction in FRACTIONS:
+            for encoder in ("none", "ours", "raw pixels"):
+                keys = {"task": label, "fraction": fraction, "encoder": encoder}
+                cells = [
+                    interval(find(content["areas"], measure=measure, **keys)["auc"])
+                    if (encoder, measure) != ("raw pixels", "fine-tuned")
+                    else ""
+                    for measure in measures
+                ]
+                print(f"| {label} | {fraction:.0%} | {encoder} | {' | '.join(cells)} |")
+    print("\n| task | labels | fine-tuned - none | linear - none | linear - raw pixels |\n|---|---|---|---|---|")
+    for fraction in FRACTIONS:
+        for label in (*LABELS, ALL):
+            keys = {"task": label, "fraction": fraction}
+            pairs = (("fine-tuned", "none"), ("linear", "none"), ("linear", "raw pixels"))
+            cells = [
+                interval(find(content["differences"], measure=a, reference=b, **keys)["difference"], "+")
+                for a, b in pairs
+            ]
+            print(f"| {label} | {fraction:.0%} | {' | '.join(cells)} |")
+    print("\n| task | labels | steps saved (sd over seeds) | runs that never got there |\n|---|---|---|---|")
+    for entry in content["convergence"]:
+        saved = f"{entry['saved']:+.0%} ({entry['deviation']:.0%})"
+        print(f"| {entry['task']} | {entry['fraction']:.0%} | {saved} | {entry['not_reached']} |")
+    print()
 
 
 def show(content: dict[str, Any], pretraining_seconds: float) -> None:
@@ -83,6 +121,7 @@ def main() -> None:
         take_in(arguments.data, out)
     run = pretrain([out / "store"], out=out / "pretraining", recipe=arguments.recipe)
     content = study(study_file(out, arguments.seeds), out=out / "study", at_once=arguments.at_once)
+    tables(content)
     show(content, json.loads((run / "manifest.json").read_text())["seconds"])
 
 
