@@ -73,15 +73,16 @@ def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
 
 
 def _show(content: dict[str, Any]) -> None:
-    table = Table("task", "labels", "measure", "against", "difference of AUC", "95% interval")
+    """The fine-tuned figures; probes, areas and convergence are on the page."""
+    table = Table("task", "labels", "encoder", "AUC - random weights", "95% interval", title="Fine-tuned, test images")
     for entry in content["differences"]:
         figure = entry["difference"]
-        table.add_row(
-            entry["task"],
-            f"{entry['fraction']:.0%}",
-            f"{entry['encoder']}, {entry['measure']}",
-            entry["reference"],
-            f"{figure['value']:+.3f}",
-            f"{figure['low']:+.3f} to {figure['high']:+.3f}",
-        )
+        if entry["measure"] == "fine-tuned":
+            table.add_row(
+                entry["task"],
+                f"{entry['fraction']:.0%}",
+                entry["encoder"],
+                f"{figure['value']:+.3f}",
+                f"{figure['low']:+.3f} to {figure['high']:+.3f}",
+            )
     Console().print(table)
