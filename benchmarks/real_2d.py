@@ -75,10 +75,12 @@ def tables(content: dict[str, Any]) -> None:
                 for a, b in pairs
             ]
             print(f"| {label} | {fraction:.0%} | {' | '.join(cells)} |")
-    print("\n| task | labels | steps saved (sd over seeds) | runs that never got there |\n|---|---|---|---|")
+    print("\n| task | labels | steps saved (sd over seeds) | in all | never got there |\n|---|---|---|---|---|")
     for entry in content["convergence"]:
         saved = f"{entry['saved']:+.0%} ({entry['deviation']:.0%})"
-        print(f"| {entry['task']} | {entry['fraction']:.0%} | {saved} | {entry['not_reached']} |")
+        print(
+            f"| {entry['task']} | {entry['fraction']:.0%} | {saved} | {entry['in_all']:+.0%} | {entry['not_reached']} |"
+        )
     print()
 
 
@@ -97,9 +99,10 @@ def show(content: dict[str, Any], pretraining_seconds: float) -> None:
         if find(differences, task=label, fraction=1.0, measure="fine-tuned")["difference"]["high"] < 0
     ]
     print(f"tasks whose interval at 100% lies below 0: {len(below)} (bar: <= 0)")
-    saved = [find(content["convergence"], task=ALL, fraction=fraction)["saved"] for fraction in (1.0, 0.1)]
-    print(f"steps saved, 100% of labels: {saved[0]:.2f} (bar: >= 0.50)")
-    print(f"steps saved, 10% of labels: {saved[1]:.2f} (bar: >= 0.50)")
+    for fraction in FRACTIONS:
+        entry = find(content["convergence"], task=ALL, fraction=fraction)
+        print(f"steps saved at {fraction:.0%} of labels, mean of shares: {entry['saved']:+.2f} (bar: >= 0.50)")
+        print(f"steps saved at {fraction:.0%} of labels, in all: {entry['in_all']:+.2f} (bar: >= 0.50)")
     for reference, bar in (("none", ">= +0.08"), ("raw pixels", "> 0")):
         entry = find(differences, task=ALL, fraction=0.1, measure="linear", reference=reference)["difference"]
         print(f"linear probe at 10% of labels above {reference}: {entry['value']:+.3f} (bar: {bar})")

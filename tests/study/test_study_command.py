@@ -99,6 +99,21 @@ def test_differences_are_paired_and_their_mean_is_that_of_the_tasks(content: dic
         assert entry["difference"]["value"] == pytest.approx(expected)
 
 
+def test_steps_saved_are_those_of_the_kept_curves(folder: Path, content: dict) -> None:
+    for entry in content["convergence"]:
+        tasks = TASKS if entry["task"] == "mean over tasks" else [entry["task"]]
+        steps = []
+        for task in tasks:
+            for seed in range(2):
+                ours, none = (
+                    result(folder, Cell(task, name, entry["fraction"], seed))["curve"] for name in ("ours", "none")
+                )
+                level = 0.98 * max(value for _, value in none)
+                steps.append([next((s for s, v in curve if v >= level), curve[-1][0]) for curve in (ours, none)])
+        assert entry["saved"] == pytest.approx(np.mean([1 - a / b for a, b in steps]))
+        assert entry["in_all"] == pytest.approx(1 - sum(a for a, _ in steps) / sum(b for _, b in steps))
+
+
 def test_every_encoder_learns_from_the_same_images_and_random_weights_differ_by_seed(
     folder: Path, content: dict
 ) -> None:

@@ -14,11 +14,12 @@ from scoutview.metrics.auc import (
 )
 from scoutview.metrics.bootstrap import Interval, paired_difference, patient_bootstrap
 from scoutview.metrics.classification import evaluate_scores
-from scoutview.metrics.convergence import speed_up, steps_to
+from scoutview.metrics.convergence import SpeedUp, speed_up, steps_to
 from scoutview.metrics.knn import knn_scores
 
 __all__ = [
     "Interval",
+    "SpeedUp",
     "accuracy",
     "average_precision",
     "evaluate_scores",

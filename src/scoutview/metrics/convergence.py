@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 Curve = Sequence[tuple[int, float]]
 
@@ -12,14 +13,27 @@ def steps_to(curve: Curve, level: float) -> int | None:
     return next((step for step, value in curve if value >= level), None)
 
 
-def speed_up(curve: Curve, reference: Curve, share: float = 0.98) -> tuple[float, bool]:
-    """(1 - ours / reference in steps to `share` of the best value of `reference`, whether `curve` got there).
+@dataclass(frozen=True)
+class SpeedUp:
+    """Steps of a run and of its reference to one level; a run that never gets there counts its last step.
 
-    0.5 is half the steps. A curve that never gets there is counted with its last step, which flatters it by an
-    unknown amount: say so beside the figure. Both curves must be of the same schedule and batch to be compared.
+    That flatters such a run by an unknown amount: say so beside the figure (`reached`).
     """
+
+    steps: int
+    reference: int
+    reached: bool
+
+    @property
+    def saved(self) -> float:
+        """1 - ours / reference: 0.5 is half the steps."""
+        return 1.0 - self.steps / self.reference
+
+
+def speed_up(curve: Curve, reference: Curve, share: float = 0.98) -> SpeedUp:
+    """Steps to `share` of the best value of `reference`; both curves must be of the same schedule and batch."""
     level = share * max(value for _, value in reference)
     needed = steps_to(reference, level)
     assert needed is not None  # its best value reaches the level
     ours = steps_to(curve, level)
-    return 1.0 - (curve[-1][0] if ours is None else ours) / needed, ours is not None
+    return SpeedUp(curve[-1][0] if ours is None else ours, needed, ours is not None)

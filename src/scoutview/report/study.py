@@ -12,7 +12,7 @@ from markupsafe import Markup
 from scoutview.report.curves import Line, Panel, Plot, Reference, over_steps
 from scoutview.report.intervals import Estimates, common_span, interval_plot
 from scoutview.report.template import Table, fill
-from scoutview.report.wording import MISSING, estimate, score
+from scoutview.report.wording import MISSING, estimate
 
 RANDOM = "none"
 """How study.json names random weights."""
@@ -106,12 +106,15 @@ def _convergence(study: Mapping[str, Any]) -> Table:
             f"{entry['fraction']:.0%}",
             entry["encoder"],
             f"{entry['saved']:+.0%}",
-            score(entry["deviation"]),
+            f"{entry['deviation']:.0%}",
+            f"{entry['in_all']:+.0%}",
             str(entry["not_reached"]),
         )
         for entry in study["convergence"]
     ]
-    return Table("", ("task", "labels", "encoder", "steps saved", "sd over seeds", "runs that never got there"), rows)
+    return Table(
+        "", ("task", "labels", "encoder", "steps saved, mean", "sd over seeds", "in all", "never got there"), rows
+    )
 
 
 def _panels(study: Mapping[str, Any]) -> list[Panel]:

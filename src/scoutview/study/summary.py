@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scoutview.metrics.auc import weighted_areas
 from scoutview.metrics.bootstrap import Interval, interval, patient_weights
-from scoutview.metrics.convergence import speed_up
+from scoutview.metrics.convergence import SpeedUp, speed_up
 from scoutview.study.cells import Study, read_result
 from scoutview.study.plan import RAW, REFERENCE, Cell
 
@@ -177,7 +177,7 @@ def _convergence(
     for fraction in study.plan.fractions:
         for encoder in study.plan.encoders:
             common = {"fraction": fraction, "encoder": encoder}
-            everything = []
+            everything: list[SpeedUp] = []
             for task in study.plan.tasks:
                 pairs = [
                     speed_up(
@@ -194,13 +194,17 @@ def _convergence(
     return entries
 
 
-def _spread(pairs: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-    """pairs: (share of steps saved, whether the level was reached), one per seed."""
-    saved = [each for each, _ in pairs]
+def _spread(pairs: Sequence[SpeedUp]) -> dict[str, Any]:
+    """Mean and deviation of the shares saved, one per seed; in_all: 1 - sum of steps / sum of the reference's.
+
+    A reference whose first evaluation is lucky makes its own share hugely negative; in_all does not hang on it.
+    """
+    saved = [pair.saved for pair in pairs]
     return {
         "saved": float(np.mean(saved)),
         "deviation": float(np.std(saved)),
-        "not_reached": sum(not arrived for _, arrived in pairs),
+        "in_all": 1.0 - sum(pair.steps for pair in pairs) / sum(pair.reference for pair in pairs),
+        "not_reached": sum(not pair.reached for pair in pairs),
         "by_seed": saved,
     }
 
