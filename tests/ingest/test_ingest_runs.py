@@ -202,6 +202,27 @@ def test_a_file_that_kills_its_reader_is_found(tmp_path: Path, monkeypatch: pyte
     assert [result.file.path.name for result in results if result.reason == "killed_the_reader"] == ["03"]
 
 
+UNGUARDED = """
+import sys
+from pathlib import Path
+from scoutview.errors import RunError
+from scoutview.ingest import run_ingest
+try:
+    run_ingest([Path(sys.argv[1])], Path(sys.argv[2]), modality="xray", workers=2)
+except RunError as error:
+    print(error)
+"""
+
+
+def test_a_script_without_guard_is_blamed_and_not_its_files(source: Path, tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    command = [sys.executable, str(script), str(source), str(tmp_path / "store")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert 'below `if __name__ == "__main__":`' in result.stdout
+    assert Store.open(tmp_path / "store").quarantined() == []
+
+
 def test_wrong_use(source: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
+from scoutview.errors import RunError
 from scoutview.images import Modality
 from scoutview.ingest.files import SourceFile, stamp_of
 from scoutview.ingest.pseudonyms import Pseudonyms
@@ -61,6 +62,7 @@ def in_processes(files: Sequence[SourceFile], read: Read, workers: int) -> Itera
                 lost = [chunk for chunk, _ in under_way] or [waiting.popleft()]
                 under_way.clear()
                 pool.shutdown(cancel_futures=True)
+                check_processes_start()
                 pool = _pool(workers)
                 waiting.extendleft(reversed(lost[1:]))
                 for file in lost[0]:
@@ -70,6 +72,22 @@ def in_processes(files: Sequence[SourceFile], read: Read, workers: int) -> Itera
             yield from done
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def check_processes_start() -> None:
+    """Whether a worker process can do anything at all, before a file is blamed for the death of one.
+
+    Raises:
+        RunError: if a process dies that has nothing to read.
+    """
+    with _pool(1) as pool:
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                "the worker processes die as they start, before they read a file: a script that calls ingest must do "
+                'so below `if __name__ == "__main__":`, because every worker imports it; or read with workers=1'
+            ) from error
 
 
 def _alone(file: SourceFile, read: Read) -> list[Outcome]:
