@@ -19,8 +19,8 @@ from source_files import picture, write_dicom, write_png
 from scoutview.errors import RunError, UsageError
 from scoutview.ingest import IngestSummary, Pseudonyms, run_ingest
 from scoutview.ingest.files import SourceFile
+from scoutview.ingest.outcomes import Outcome
 from scoutview.ingest.pool import in_processes
-from scoutview.ingest.records import Outcome
 from scoutview.store import Store, check_store
 
 
@@ -194,10 +194,13 @@ def read_or_die(files: list[SourceFile]) -> list[Outcome]:
     return [Outcome(file, "stamp") for file in files]
 
 
-def test_a_file_that_kills_its_reader_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["scoutview.ingest.pool"], "CHUNK", 2)
+def killed(file: SourceFile) -> Outcome:
+    return Outcome(file, "stamp", reason="killed_the_reader")
+
+
+def test_a_file_that_kills_its_reader_is_found(tmp_path: Path) -> None:
     files = [SourceFile(tmp_path / f"{number:02d}", Path(f"{number:02d}")) for number in range(5)]
-    results: list[Outcome] = list(in_processes(files, read_or_die, workers=2))
+    results: list[Outcome] = list(in_processes(files, read_or_die, killed, workers=2, chunk=2))
     assert [result.file for result in results] == files
     assert [result.file.path.name for result in results if result.reason == "killed_the_reader"] == ["03"]
 

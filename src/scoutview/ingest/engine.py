@@ -1,4 +1,4 @@
-"""The driver of an ingest: which files are new, their outcomes in order, commits, and the count at the end.
+"""The driver of an ingest: which files are new, what belongs together, outcomes in order, commits, the count.
 
 A file is committed whole or not at all, and is known again by its key and stamp (size and time of change):
 whatever a kill interrupts is read again by the next run, and nothing is taken twice.
@@ -6,8 +6,8 @@ whatever a kill interrupts is read again by the next run, and nothing is taken t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoutview.errors import UsageError
@@ -16,10 +16,14 @@ from scoutview.ingest.files import discover
 from scoutview.ingest.joining import annotations_of, patient_for, patients_of
 from scoutview.ingest.labels import read_label_csv
 from scoutview.ingest.ledger import IngestSummary, Ledger
-from scoutview.ingest.pool import outcomes
+from scoutview.ingest.outcomes import Outcome
+from scoutview.ingest.pool import index, outcomes
 from scoutview.ingest.pseudonyms import Pseudonyms
-from scoutview.ingest.records import Outcome, split_for
+from scoutview.ingest.records import split_for
 from scoutview.ingest.references import references_of
+from scoutview.ingest.rules import Rules
+from scoutview.ingest.series import IndexEntry, Unit, units_of
+from scoutview.ingest.volumes import judged, single
 from scoutview.store import Record, Store, StoreWriter, add_annotations
 from scoutview.store.writing import remove_quarantined
 
@@ -41,20 +45,23 @@ def run_ingest(
     label_columns: list[str] | None = None,
     patient_column: str | None = None,
     modality: Modality | None = None,
+    rules: Rules | None = None,
     workers: int = 0,
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
+    indexing: Progress | None = None,
 ) -> IngestSummary:
     """Take the files of `sources` into the store `out`; see `scoutview.commands.ingest`.
 
-    progress: called with (files done, files to read) after each file.
+    indexing, progress: called with (files done, files to read) after each header, and after each file.
 
     Raises:
         UsageError: wrong sources, labels, store or secret.
-        RunError: the store cannot be written.
+        RunError: the store cannot be written, or no worker process can start.
     """
     if workers < 0:
         raise UsageError(f"workers is {workers}: give a number of processes, or 0 for all cores")
+    rules = rules or Rules()
     files = discover(sources, excluded=out)
     table = read_label_csv(labels, label_columns, patient_column) if labels else None
     if table is None and (label_columns or patient_column):
@@ -66,15 +73,21 @@ def run_ingest(
         ledger = Ledger.of(Store.open(out), keys, modality)
         _check_patients(Store.open(out), patients, out)
         pending = [file for key, file in keys.items() if not ledger.is_settled(key)]
-        bytes_waiting = files_waiting = 0
-        for number, outcome in enumerate(outcomes(pending, modality, pseudonyms, workers), start=1):
-            bytes_waiting += _settle(outcome, ledger, writer, patients, pseudonyms)
-            files_waiting += 1
+        entries = _counted(index(pending, workers), len(pending), indexing)
+        units = units_of(entries, rules)
+        settler = _Settler(ledger, writer, patients, pseudonyms, rules)
+        bytes_waiting = files_waiting = done = 0
+        for unit, results in outcomes(units, modality, pseudonyms, rules, workers):
+            bytes_waiting += settler.settle(unit, results)
+            files_waiting += len(results)
+            # Between units only: the slices of a volume lie one after the other in one shard.
             if bytes_waiting >= COMMIT_BYTES or files_waiting >= COMMIT_FILES:
                 writer.commit()
                 bytes_waiting = files_waiting = 0
-            if progress:
-                progress(number, len(pending))
+            for _ in results:
+                done += 1
+                if progress:
+                    progress(done, len(pending))
         writer.commit()
         remove_quarantined(out, ledger.no_longer_quarantined())
         store = Store.open(out)
@@ -90,25 +103,66 @@ def run_ingest(
     return ledger.summary(tuple(notes))
 
 
-def _settle(
-    outcome: Outcome, ledger: Ledger, writer: StoreWriter, patients: dict[str, str], pseudonyms: Pseudonyms
-) -> int:
-    """Take a file or quarantine it; returns the bytes that were added."""
-    key = pseudonyms.key("file", str(outcome.file.path))
-    records = [_with_patient(record, patients) for record in outcome.records]
-    reason, detail = outcome.reason, outcome.detail
-    if not reason:
-        reason, detail = ledger.objection(key, [record.row for record in records])
-    ledger.constant += outcome.constant
-    if reason:
-        ledger.refuse(key, reason)
-        writer.quarantine(str(outcome.file.path), reason, detail, key, outcome.stamp)
-        return 0
-    added = [record for record in records if not ledger.holds(record.row.image)]
-    for record in added:
-        writer.add(record)
-    ledger.accept(key, [record.row for record in records])
-    return sum(record.row.nbytes for record in added)
+def _counted(entries: Iterator[IndexEntry], total: int, indexing: Progress | None) -> Iterator[IndexEntry]:
+    for number, entry in enumerate(entries, start=1):
+        if indexing:
+            indexing(number, total)
+        yield entry
+
+
+@dataclass(frozen=True)
+class _Settler:
+    """Decides about units once they were read."""
+
+    ledger: Ledger
+    writer: StoreWriter
+    patients: dict[str, str]
+    pseudonyms: Pseudonyms
+    rules: Rules
+
+    def settle(self, unit: Unit, results: Sequence[Outcome]) -> int:
+        """Take the files of a unit or quarantine them; returns the bytes that were added."""
+        if unit.reason:
+            judgements = [replace(result, reason=unit.reason, detail=unit.detail) for result in results]
+        else:
+            judgements = [self._judge(result) for result in results]
+            if len(unit.jobs) > 1:
+                judgements = judged(judgements, self.rules)
+        return self._add([self._noted(judgement) for judgement in judgements])
+
+    def _key(self, outcome: Outcome) -> str:
+        return self.pseudonyms.key("file", str(outcome.file.path))
+
+    def _judge(self, outcome: Outcome) -> Outcome:
+        """The outcome with the patient of the label file, and the ledger's objection."""
+        outcome = replace(outcome, records=tuple(_with_patient(record, self.patients) for record in outcome.records))
+        if outcome.reason:
+            return outcome
+        reason, detail = self.ledger.objection(self._key(outcome), [record.row for record in outcome.records])
+        return replace(outcome, reason=reason, detail=detail) if reason else outcome
+
+    def _noted(self, outcome: Outcome) -> Outcome:
+        """Quarantine what was refused."""
+        self.ledger.constant += outcome.constant
+        if outcome.reason:
+            key = self._key(outcome)
+            self.ledger.refuse(key, outcome.reason)
+            self.writer.quarantine(str(outcome.file.path), outcome.reason, outcome.detail, key, outcome.stamp)
+        return outcome
+
+    def _add(self, results: Sequence[Outcome]) -> int:
+        taken = [result for result in results if not result.reason]
+        records = [record for result in taken for record in result.records]
+        added = [record for record in records if not self.ledger.holds(record.row.image)]
+        if len(added) < len(records):  # the rest of its volume lies in another shard
+            added = [replace(record, row=single(record.row)) for record in added]
+        for record in added:
+            self.writer.add(record)
+        stored = {record.row.image: record.row for record in added}
+        for result in taken:
+            rows = [stored.get(record.row.image, record.row) for record in result.records]
+            self.ledger.accept(self._key(result), rows)
+        return sum(record.row.nbytes for record in added)
 
 
 def _with_patient(record: Record, patients: dict[str, str]) -> Record:
