@@ -210,7 +210,8 @@ def test_a_bad_file_is_refused_with_its_reason(
 
 def test_every_reason_is_reached() -> None:
     elsewhere = {"changed_after_ingest", "duplicate_instance", "instance_conflict", "killed_the_reader"}  # test_runs.py
-    elsewhere |= {"gap", "duplicate_position", "shifted_slices", "text_unknown"}  # test_series.py, test_text_regions.py
+    elsewhere |= {"gap", "duplicate_position", "shifted_slices"}  # test_series.py
+    elsewhere |= {"text_unknown", "excluded"}  # test_pixel_rules.py, test_exclusion.py
     here = {"hidden_file", "not_a_file", "symlink", "unreadable"}
     assert {reason.partition(":")[0] for reason, _, _ in CASES} | elsewhere | here == set(FIXES)
 

@@ -16,6 +16,7 @@ from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.vocabulary import vendor_in
 
 KEYWORDS: tuple[str | int, ...] = (
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
@@ -213,5 +214,5 @@ def view_of(header: Any) -> str:
 
 
 def manufacturer_of(header: Any) -> str:
-    """Letters, digits and single spaces, at most 32 characters."""
-    return " ".join(re.sub(r"[^A-Za-z0-9 ]", " ", text_of(header, "Manufacturer")).split())[:32].strip()
+    """A known vendor, or ""."""
+    return vendor_in(text_of(header, "Manufacturer"))

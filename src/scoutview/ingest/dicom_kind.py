@@ -9,6 +9,7 @@ from scoutview.ingest import dicom_header as header_of
 from scoutview.ingest.dicom_pixels import PixelFormat
 from scoutview.ingest.limits import check_size
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.vocabulary import known_modality, registered
 
 _XRAY = ("CR", "DX", "RG", "MG", "IO", "PX", "RF", "XA")
 _MODALITIES: dict[str, Modality] = {**dict.fromkeys(_XRAY, "xray"), "CT": "ct", "MR": "mr", "US": "us"}
@@ -36,12 +37,12 @@ def modality_of(header: Any) -> Modality:
     secondary_capture = suffix in _SECONDARY_CAPTURE
     by_class = _CLASSES.get(suffix)
     if by_class is None and not secondary_capture:
-        raise RefusedError("not_an_image_class", f"SOP Class {sop_class}")
+        raise RefusedError("not_an_image_class", f"SOP Class {registered(sop_class)}")
     if not said:
         raise RefusedError("bad_header", "Modality is missing or malformed")
     modality = _MODALITIES.get(said)
     if modality is None:
-        known = said if said.isalpha() and len(said) <= 16 else "malformed"
+        known = known_modality(said)
         if by_class is not None:
             raise RefusedError("modality_conflict", f"Modality {known}, SOP Class for {by_class}")
         raise RefusedError("not_an_image_class", f"Modality {known}")

@@ -20,6 +20,7 @@ from pydicom.pixels import pixel_array
 from pydicom.tag import Tag
 
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.vocabulary import registered
 
 _PIXEL_TAGS = [
     Tag(keyword)
@@ -97,7 +98,9 @@ def _check_decoder(form: PixelFormat) -> None:
     lossy_12_bit = form.syntax == JPEG_EXTENDED and form.bits_stored > 8
     known = form.syntax in NATIVE or form.syntax in _DECODERS or form.syntax in (JPEG_BASELINE, JPEG_EXTENDED, RLE)
     if lossy_12_bit or not known:
-        raise RefusedError(f"no_decoder:{form.syntax}", "no decoder is known to be right for this transfer syntax")
+        raise RefusedError(
+            f"no_decoder:{registered(form.syntax)}", "no decoder is known to be right for this transfer syntax"
+        )
 
 
 def decode_dataset(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:

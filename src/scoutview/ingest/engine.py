@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scoutview.errors import UsageError
 from scoutview.images import Modality
+from scoutview.ingest.exclusion import Exclusion
 from scoutview.ingest.files import discover
 from scoutview.ingest.joining import annotations_of, patient_for, patients_of
 from scoutview.ingest.labels import read_label_csv
@@ -21,9 +22,9 @@ from scoutview.ingest.pool import index, outcomes
 from scoutview.ingest.pseudonyms import Pseudonyms
 from scoutview.ingest.records import split_for
 from scoutview.ingest.references import references_of
-from scoutview.ingest.rules import Rules
+from scoutview.ingest.rules import STRICT, Rules
 from scoutview.ingest.series import IndexEntry, Unit, units_of
-from scoutview.ingest.volumes import judged, single
+from scoutview.ingest.volumes import judged, refused, single
 from scoutview.store import Record, Store, StoreWriter, add_annotations
 from scoutview.store.writing import remove_quarantined
 
@@ -45,7 +46,8 @@ def run_ingest(
     label_columns: list[str] | None = None,
     patient_column: str | None = None,
     modality: Modality | None = None,
-    rules: Rules | None = None,
+    rules: Rules = STRICT,
+    exclude: Sequence[Path] = (),
     workers: int = 0,
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
@@ -61,7 +63,6 @@ def run_ingest(
     """
     if workers < 0:
         raise UsageError(f"workers is {workers}: give a number of processes, or 0 for all cores")
-    rules = rules or Rules()
     files = discover(sources, excluded=out)
     table = read_label_csv(labels, label_columns, patient_column) if labels else None
     if table is None and (label_columns or patient_column):
@@ -70,12 +71,14 @@ def run_ingest(
     keys = {pseudonyms.key("file", str(file.path)): file for file in files}
     patients = patients_of(table, files, pseudonyms) if table else {}
     with StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER) as writer:
-        ledger = Ledger.of(Store.open(out), keys, modality)
+        ledger = Ledger.of(Store.open(out), keys, modality, pseudonyms)
         _check_patients(Store.open(out), patients, out)
+        exclusion = Exclusion.of(exclude, pseudonyms.salt_id())
+        _check_exclusion(Store.open(out), exclusion, out)
         pending = [file for key, file in keys.items() if not ledger.is_settled(key)]
         entries = _counted(index(pending, workers), len(pending), indexing)
         units = units_of(entries, rules)
-        settler = _Settler(ledger, writer, patients, pseudonyms, rules)
+        settler = _Settler(ledger, writer, patients, pseudonyms, rules, exclusion)
         bytes_waiting = files_waiting = done = 0
         for unit, results in outcomes(units, modality, pseudonyms, rules, workers):
             bytes_waiting += settler.settle(unit, results)
@@ -119,6 +122,7 @@ class _Settler:
     patients: dict[str, str]
     pseudonyms: Pseudonyms
     rules: Rules
+    exclusion: Exclusion
 
     def settle(self, unit: Unit, results: Sequence[Outcome]) -> int:
         """Take the files of a unit or quarantine them; returns the bytes that were added."""
@@ -126,7 +130,10 @@ class _Settler:
             judgements = [replace(result, reason=unit.reason, detail=unit.detail) for result in results]
         else:
             judgements = [self._judge(result) for result in results]
-            if len(unit.jobs) > 1:
+            why = self.exclusion.objection([record for judgement in judgements for record in judgement.records])
+            if why:  # of a volume all slices
+                judgements = [refused(judgement, "excluded", why) for judgement in judgements]
+            elif len(unit.jobs) > 1:
                 judgements = judged(judgements, self.rules)
         return self._add([self._noted(judgement) for judgement in judgements])
 
@@ -147,7 +154,8 @@ class _Settler:
         if outcome.reason:
             key = self._key(outcome)
             self.ledger.refuse(key, outcome.reason)
-            self.writer.quarantine(str(outcome.file.path), outcome.reason, outcome.detail, key, outcome.stamp)
+            stamp = self.pseudonyms.key("stamp", outcome.stamp)
+            self.writer.quarantine(str(outcome.file.path), outcome.reason, outcome.detail, key, stamp)
         return outcome
 
     def _add(self, results: Sequence[Outcome]) -> int:
@@ -182,4 +190,14 @@ def _check_patients(store: Store, patients: dict[str, str], out: Path) -> None:
         raise UsageError(
             f"{out} holds {other} images under other patients than the label file gives: patients are fixed when an "
             "image is taken; ingest into a new store with the label file"
+        )
+
+
+def _check_exclusion(store: Store, exclusion: Exclusion, out: Path) -> None:
+    """What was taken stays: shards are immutable, and runs may have been trained on them."""
+    held = exclusion.held_by(store.rows())
+    if held:
+        raise UsageError(
+            f"{out} already holds {held} images that are to be excluded: images cannot be taken out of a store; "
+            "ingest into a new one with --exclude"
         )

@@ -9,10 +9,12 @@ from typing import Any, Self
 
 from scoutview.images import Modality
 from scoutview.ingest.files import SourceFile, stamp_of
+from scoutview.ingest.pseudonyms import Pseudonyms
 from scoutview.store import ImageRow, Store
 
 _TRIED_AGAIN = (
     "unreadable", "killed_the_reader", "no_decoder", "gap", "duplicate_position", "shifted_slices", "text_unknown",
+    "excluded",
 )  # fmt: skip
 """Refusals that may end without a change of the file: by other files of its series, or by another option."""
 _DEPEND_ON_MODALITY = ("unknown_modality", "color", "not_hu")
@@ -61,9 +63,11 @@ class Ledger:
     constant: int = 0
 
     @classmethod
-    def of(cls, store: Store, files: Mapping[str, SourceFile], modality: Modality | None) -> Self:
+    def of(
+        cls, store: Store, files: Mapping[str, SourceFile], modality: Modality | None, pseudonyms: Pseudonyms
+    ) -> Self:
         """Read the catalog and the quarantine; files that are as they were are settled."""
-        ledger = cls({key: stamp_of(file.path) for key, file in files.items()})
+        ledger = cls({key: pseudonyms.key("stamp", stamp_of(file.path)) for key, file in files.items()})
         for row in store.rows():
             ledger._note(row, row.file_key)
             ledger.stamps[row.file_key] = row.file_stamp

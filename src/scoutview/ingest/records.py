@@ -89,7 +89,7 @@ def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms:
         path=pseudonyms.key("path", relative + within),
         name=pseudonyms.key("name", stem_of(file.relative.name) + within),
         instance=instance,
-        stamp=stamp,
+        stamp=pseudonyms.key("stamp", stamp),
         split=split_for(patient),
         stack=pseudonyms.key("stack", image.stack),
     )

@@ -14,6 +14,7 @@ FIXES = {
     "duplicate_instance": "nothing to do: the same image was taken from another file",
     "duplicate_position": "several images lie at one place and nothing tells them apart: export one acquisition",
     "empty_file": "copy it again from its source: it has zero bytes",
+    "excluded": "nothing to do: it stands in a store that was given with --exclude, or its patient does",
     "four_dimensional": "split it into 3D volumes; time series are for a later version",
     "gap": "copy the missing slices, or keep the volume as it is with --gaps allow",
     "hidden_file": "rename it without the leading dot if it is an image",

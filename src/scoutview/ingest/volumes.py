@@ -30,7 +30,7 @@ def judged(outcomes: Sequence[Outcome], rules: Rules) -> list[Outcome]:
     if lost and rules.gaps == "refuse":
         why = outcomes[lost[0]].reason
         detail = f"slice {lost[0] + 1} of {len(outcomes)} was refused as {why}, which leaves a hole"
-        return [_refused(outcome, "gap", detail) for outcome in result]
+        return [refused(outcome, "gap", detail) for outcome in result]
     return [_changed(outcome, _with_flag("gap")) for outcome in result] if holes else result
 
 
@@ -65,7 +65,7 @@ def _calibrated(outcomes: Sequence[Outcome], taken: Sequence[int], rules: Rules)
     why = not_hounsfield(lowest, [row.high * row.slope + row.offset > TISSUE for row in rows])
     if not why or rules.air == "optional":
         return list(outcomes)
-    return [_refused(outcome, "not_hu", f"in all {len(rows)} slices {why}") for outcome in outcomes]
+    return [refused(outcome, "not_hu", f"in all {len(rows)} slices {why}") for outcome in outcomes]
 
 
 def _with_flag(flag: str) -> Callable[[ImageRow], ImageRow]:
@@ -83,5 +83,6 @@ def _with_row(record: Record, row: ImageRow) -> Record:
     return Record(row, record.codestream, record.spectrum)
 
 
-def _refused(outcome: Outcome, reason: str, detail: str) -> Outcome:
+def refused(outcome: Outcome, reason: str, detail: str) -> Outcome:
+    """The outcome of a file that is refused with the rest of its volume, unless it has a reason of its own."""
     return outcome if outcome.reason else replace(outcome, records=(), reason=reason, detail=detail)
