@@ -105,11 +105,11 @@ def sampled(slices: list[Slice], truth: Field = Field()) -> list[Slice]:
     return [replace(item, values=truth.at(item.positions())) for item in slices]
 
 
-def write_all(folder: Path, slices: list[Slice], **elements: Any) -> None:
+def write_all(folder: Path, slices: list[Slice], prefix: str = "", **elements: Any) -> None:
     """One file per slice, whose names are in no order."""
     names = np.random.default_rng(len(slices)).permutation(len(slices))
     for item, name in zip(slices, names, strict=True):
-        write_slice(folder / f"{name:03d}.dcm", item, **elements)
+        write_slice(folder / f"{prefix}{name:03d}.dcm", item, **elements)
 
 
 def _renumbered(numbers: list[int]) -> Callable[[Path], None]:
@@ -137,15 +137,14 @@ def _twice(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
     """Two images of every place in one series."""
     slices = series()
     later = [replace(item, number=item.number + SLICES, seconds=60.0) for item in slices]
-    write_all(folder / "first", sampled(slices), **first)
-    write_all(folder / "second", sampled(later, Field(constant=PHASE)), **second)
+    write_all(folder, sampled(slices), **first)
+    write_all(folder, sampled(later, Field(constant=PHASE)), "later", **second)
 
 
 def _two_series(folder: Path) -> None:
-    write_all(folder / "a", sampled(series()))
+    write_all(folder, sampled(series()))
     other = [replace(item, position=tuple(np.add(item.position, (0, 0, 2.5)))) for item in series()]
-    for number, item in enumerate(sampled(other, Field(constant=PHASE))):
-        write_slice(folder / "a" / f"x{number}.dcm", item)
+    write_all(folder, sampled(other, Field(constant=PHASE)), "other")
 
 
 def _mixed(folder: Path) -> None:
