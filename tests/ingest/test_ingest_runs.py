@@ -19,8 +19,8 @@ from source_files import picture, write_dicom, write_png
 from scoutview.errors import RunError, UsageError
 from scoutview.ingest import IngestSummary, Pseudonyms, run_ingest
 from scoutview.ingest.files import SourceFile
+from scoutview.ingest.outcomes import Outcome
 from scoutview.ingest.pool import in_processes
-from scoutview.ingest.records import Outcome
 from scoutview.store import Store, check_store
 
 
@@ -194,12 +194,36 @@ def read_or_die(files: list[SourceFile]) -> list[Outcome]:
     return [Outcome(file, "stamp") for file in files]
 
 
-def test_a_file_that_kills_its_reader_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["scoutview.ingest.pool"], "CHUNK", 2)
+def killed(file: SourceFile) -> Outcome:
+    return Outcome(file, "stamp", reason="killed_the_reader")
+
+
+def test_a_file_that_kills_its_reader_is_found(tmp_path: Path) -> None:
     files = [SourceFile(tmp_path / f"{number:02d}", Path(f"{number:02d}")) for number in range(5)]
-    results: list[Outcome] = list(in_processes(files, read_or_die, workers=2))
+    results: list[Outcome] = list(in_processes(files, read_or_die, killed, workers=2, chunk=2))
     assert [result.file for result in results] == files
     assert [result.file.path.name for result in results if result.reason == "killed_the_reader"] == ["03"]
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from scoutview.errors import RunError
+from scoutview.ingest import run_ingest
+try:
+    run_ingest([Path(sys.argv[1])], Path(sys.argv[2]), modality="xray", workers=2)
+except RunError as error:
+    print(error)
+"""
+
+
+def test_a_script_without_guard_is_blamed_and_not_its_files(source: Path, tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    command = [sys.executable, str(script), str(source), str(tmp_path / "store")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert 'below `if __name__ == "__main__":`' in result.stdout
+    assert Store.open(tmp_path / "store").quarantined() == []
 
 
 def test_wrong_use(source: Path, tmp_path: Path) -> None:

@@ -52,6 +52,31 @@ def test_slices_are_upright_however_the_axes_are_stored(tmp_path: Path, codes: s
         assert images[index].spacing == pytest.approx((others[1], others[0]))
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SRA"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_affine_leads_to_where_nibabel_says(tmp_path: Path, codes: str, axis: int) -> None:
+    angle = 0.3
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    spacing = np.array([1.0, 1.1, 1.2])
+    spacing[axis] = 4.0
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * spacing, (-30, 12, 7)
+    volume = np.arange(20 * 24 * 30, dtype=np.int16).reshape(20, 24, 30)
+    stored = nib.Nifti1Image(volume, affine).as_reoriented(
+        nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
+    )
+    nib.save(stored, tmp_path / "v.nii.gz")
+    images = read_file(tmp_path / "v.nii.gz", "mr")
+    assert len({image.stack for image in images}) == 1
+    for image in images[:: len(images) - 1]:
+        for row, column in ((0, 0), (3, 11), (19, 5)):
+            voxel = np.unravel_index(int(image.pixels[row, column]), volume.shape)
+            expected = np.array([-1, -1, 1]) * nib.affines.apply_affine(affine, voxel)
+            assert image.affine is not None
+            np.testing.assert_allclose(np.reshape(image.affine, (3, 4)) @ (column, row, 0, 1), expected, atol=1e-4)
+        assert image.slice_spacing == pytest.approx(4.0, rel=1e-5)
+
+
 def test_slope_and_intercept_of_a_volume(tmp_path: Path) -> None:
     image = nib.Nifti1Image(marked_volume(), np.eye(4))
     image.header.set_slope_inter(0.25, -7)

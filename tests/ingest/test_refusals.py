@@ -131,7 +131,7 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("bad_header", None, lambda p: write_dicom(p, PIXELS, "MR", BitsStored=17)),
     ("bad_header", None, lambda p: write_dicom(p, RGB, "US", SamplesPerPixel=1)),
     ("bad_header", None, unnumbered),
-    ("bits", None, lambda p: write_dicom(p, PIXELS.astype(np.uint32), "MR")),
+    ("bits", None, lambda p: write_dicom(p, PIXELS.astype(np.uint64), "MR")),
     ("bits", None, float_pixels),
     ("bits", "mr", lambda p: write(p, nifti(VOLUME.astype(np.complex64)))),
     ("burned_in", None, lambda p: write_dicom(p, GREY, "US", BurnedInAnnotation="YES")),
@@ -149,7 +149,8 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("label_map", "us", lambda p: write_png(p, np.where(GREY > 99, 255, 0).astype(np.uint8))),
     ("localizer", None, lambda p: write_dicom(p, PIXELS, "CT", **LOCALIZER)),
     ("modality_conflict", None, lambda p: write_dicom(p, PIXELS, "CR", Modality="MR")),
-    ("multi_frame", None, lambda p: write_dicom(p, PIXELS, "US", NumberOfFrames=2)),
+    ("mosaic", None, lambda p: write_dicom(p, PIXELS, "MR", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
+    ("multi_frame", None, lambda p: write_dicom(p, PIXELS, "MR", NumberOfFrames=2)),
     ("multi_frame", "xray", lambda p: write(p, pages())),
     ("no_decoder:1.2.840.10008.1.2.4.51", None, lambda p: write_dicom(
         p, PIXELS, "DX", syntax="1.2.840.10008.1.2.4.51", frame=b"\xff\xd8\xff\xd9", BitsStored=12)),
@@ -171,12 +172,14 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("palette_color", None, lambda p: write_dicom(p, GREY, "US", PhotometricInterpretation="PALETTE COLOR")),
     ("secondary_capture", None, lambda p: write_dicom(p, PIXELS, "CT", SOPClassUID=SECONDARY_CAPTURE)),
     ("secondary_capture", None, lambda p: write_dicom(p, PIXELS, "CT", ImageType=["DERIVED", "SECONDARY", "DOSE"])),
+    ("saturated", None, lambda p: write_dicom(p, np.where(PIXELS > 2900, PIXELS, 7).astype(np.uint16), "DX")),
     ("too_large", None, lambda p: write_dicom(p, PIXELS, "MR", Rows=40000, Columns=40000)),
     ("too_small", None, lambda p: write_dicom(p, PIXELS[:15], "MR")),
     ("too_small", "mr", lambda p: write(p, nifti(VOLUME[:9]))),
     ("too_small", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 8), np.uint8)))),
     ("transparency", "xray", lambda p: write_png(p, np.stack([GREY, GREY, GREY, GREY], axis=-1))),
     ("truncated", None, short_native),
+    ("truncated", None, lambda p: write_dicom(p, GREY, "US", NumberOfFrames=2)),
     ("truncated", None, short_frame),
     ("truncated", "xray", lambda p: write(p, imagecodecs.png_encode(GREY)[:-300])),
     ("truncated", "mr", lambda p: write(p, nifti(VOLUME)[:-500])),
@@ -207,6 +210,8 @@ def test_a_bad_file_is_refused_with_its_reason(
 
 def test_every_reason_is_reached() -> None:
     elsewhere = {"changed_after_ingest", "duplicate_instance", "instance_conflict", "killed_the_reader"}  # test_runs.py
+    elsewhere |= {"gap", "duplicate_position", "shifted_slices"}  # test_series.py
+    elsewhere |= {"text_unknown", "excluded"}  # test_pixel_rules.py, test_exclusion.py
     here = {"hidden_file", "not_a_file", "symlink", "unreadable"}
     assert {reason.partition(":")[0] for reason, _, _ in CASES} | elsewhere | here == set(FIXES)
 

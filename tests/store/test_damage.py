@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from itertools import pairwise
 from pathlib import Path
@@ -102,15 +103,26 @@ def test_fsck_names_what_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["damaged"]) == 3
 
 
-def test_a_damaged_catalog_is_found(tmp_path: Path) -> None:
+def test_a_damaged_catalog_is_found_or_says_the_same(tmp_path: Path) -> None:
     path = write_store(tmp_path / "store", [image_of(seed) for seed in range(3)])
+    expected = Store.open(path).rows()
+    shutil.rmtree(path / "catalog" / "merged")
     (catalog,) = (path / "catalog" / "xray").glob("*.parquet")
-    data = bytearray(catalog.read_bytes())
-    data[len(data) // 3] ^= 1
-    catalog.write_bytes(bytes(data))
-    assert fsck(path) == 1
-    with pytest.raises(RunError, match="is damaged"):
-        Store.open(path).rows()
+    original = catalog.read_bytes()
+    found = 0
+    for place in range(0, len(original), 211):
+        data = bytearray(original)
+        data[place] ^= 1
+        catalog.write_bytes(bytes(data))
+        if check_store(Store.open(path))[1]:
+            found += 1
+            with pytest.raises(RunError, match="is damaged"):
+                Store.open(path).rows()
+        else:  # statistics and page headers that nothing reads
+            assert Store.open(path).rows() == expected
+            shutil.rmtree(path / "catalog" / "merged")
+    assert found > len(original) // 211 / 2
+    assert fsck(path) == bool(check_store(Store.open(path))[1])
 
 
 def test_a_shard_without_catalog_is_not_part_of_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scoutview.errors import RunError
-from scoutview.ingest import IngestSummary, fix_of, run_ingest
+from scoutview.ingest import IngestSummary, Rules, fix_of, run_ingest
 
 
 def ingest(
@@ -24,13 +24,18 @@ def ingest(
     label_columns: list[str] | None = None,
     patient_column: str | None = None,
     modality: Literal["xray", "ct", "mr", "us"] | None = None,
+    exclude: list[str] | None = None,
+    gaps: Literal["refuse", "allow"] = "refuse",
+    air: Literal["required", "optional"] = "required",
+    ultrasound_text: Literal["mask", "refuse"] = "mask",
     workers: int = 0,
     json: bool = False,
 ) -> IngestSummary:
     """Take DICOM, NIfTI, PNG, JPEG, TIFF and npz files into a store.
 
-    What cannot be taken right is not taken: it is listed with its reason in the store's quarantine. Running the
-    same command again continues an interrupted ingest and adds new files only.
+    The slices of a series become volumes, by their geometry; other files are images by themselves. What cannot be
+    taken right is not taken: it is listed with its reason in the store's quarantine. Running the same command again
+    continues an interrupted ingest and adds new files only.
 
     Args:
         sources: Files and folders, searched through all their levels.
@@ -41,6 +46,11 @@ def ingest(
         label_columns: Columns of the CSV file to take as labels, instead of all that look like labels.
         patient_column: Column of the CSV file that says which images are of one patient.
         modality: What the files show that do not say so themselves, which is all but DICOM.
+        exclude: Stores, such as a test set, whose images and patients must not come in.
+        gaps: Volumes with missing or unevenly spaced slices: refuse them, or allow and flag them.
+        air: Whether CT must hold air, which shows that its calibration is right.
+        ultrasound_text: Outside its declared regions an ultrasound image is blackened; an image that declares none
+            is kept as it is, or refused.
         workers: Number of processes that read files, 0 for one per core.
         json: End with one line of JSON for programs.
 
@@ -60,7 +70,10 @@ def ingest(
             label_columns=label_columns,
             patient_column=patient_column,
             modality=modality,
+            rules=Rules(gaps=gaps, ultrasound_text=ultrasound_text, air=air),
+            exclude=[Path(store) for store in exclude or []],
             workers=workers,
+            indexing=progress.show_headers,
             progress=progress.show,
         )
     _print(summary, out)
@@ -78,8 +91,9 @@ class _Progress:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Progress(*columns, console=self.console, transient=True)
+        self.headers = self.bar.add_task("headers", total=None)
         self.task = self.bar.add_task("reading", total=None)
         self.tenth = 0
 
@@ -91,6 +105,12 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         if self.console.is_terminal:
             self.bar.stop()
+
+    def show_headers(self, done: int, total: int) -> None:
+        if self.console.is_terminal:
+            self.bar.update(self.headers, completed=done, total=total)
+        elif done == total:
+            print(f"{total} headers read", file=sys.stderr, flush=True)
 
     def show(self, done: int, total: int) -> None:
         if self.console.is_terminal:
@@ -105,7 +125,7 @@ def _print(summary: IngestSummary, out: Path) -> None:
     lines = [
         ("files", summary.files, ""),
         ("taken", summary.taken, f"{summary.images} images in {out}"),
-        *([("volumes", summary.volumes, "NIfTI")] if summary.volumes else []),
+        *([("volumes", summary.volumes, "of three or more slices")] if summary.volumes else []),
         *([("constant slices", summary.constant, "left out: all pixels have one value")] if summary.constant else []),
         ("quarantined", summary.quarantined, f"{out / 'quarantine.parquet'}" if summary.quarantined else ""),
         *[(f"  {reason}", count, fix_of(reason)) for reason, count in summary.reasons.items()],

@@ -11,6 +11,8 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from scoutview.commands.store_findings import flags_in, leaks_in, privacy_of, volumes_in
+from scoutview.errors import RunError
 from scoutview.files import finite
 from scoutview.ingest import fix_of
 from scoutview.store import Store, image_labels, read_annotations, split_of
@@ -36,31 +38,45 @@ FROM catalog GROUP BY modality ORDER BY modality
 """
 
 
-def inspect(store: Path, *, json: bool = False) -> dict[str, Any]:
-    """Show what a store holds: images, patients, sizes, intensities, splits, labels, duplicates, quarantine.
+def inspect(store: Path, *, near: bool = False, privacy: list[str] | None = None, json: bool = False) -> dict[str, Any]:
+    """Show what a store holds: images, volumes, sizes, splits, labels, duplicates, leaks, quarantine.
 
     Args:
         store: Folder of the store.
+        near: Look for images that look alike, too, and say which of them lie in different splits.
+        privacy: Source files and folders: look for every text of their DICOM headers in every file of the store.
         json: End with one line of JSON for programs.
 
     Returns:
-        The numbers of the tables: images by modality, splits, labels, exact duplicates, quarantine.
+        The numbers of the tables.
 
     Raises:
         UsageError: The folder is no store, or one of another version.
-        RunError: A table of the store is damaged.
+        RunError: A table of the store is damaged, or the store holds a header value.
     """
     opened = Store.open(store)
-    content = {
+    rows = opened.rows()
+    content: dict[str, Any] = {
         "modalities": _modalities(opened),
+        "volumes": volumes_in(rows),
+        "flags": flags_in(rows),
         "splits": _splits(opened),
         "labels": _labels(opened),
         "duplicates": _duplicates(opened),
+        "leaks": leaks_in(opened, rows, near),
         "quarantine": _quarantine(opened),
     }
+    if privacy is not None:
+        content["privacy"] = privacy_of(store, [Path(source) for source in privacy])
     _print(content, store)
     if json:
         print(dumps(finite(content), allow_nan=False), flush=True)
+    if content.get("privacy", {}).get("findings"):
+        found = content["privacy"]["findings"]
+        raise RunError(
+            f"{store} holds {len(found)} values of source headers (first: {found[0]['element']} in {found[0]['file']}):"
+            " do not share it; quarantine.parquet lists source paths, and may be removed when its files are settled"
+        )
     return content
 
 
@@ -185,6 +201,25 @@ def _print(content: dict[str, Any], store: Path) -> None:
             ],
         ),
         _table(
+            "volumes",
+            ["modality", "volumes", "slices", "mm between slices", "uneven"],
+            [_volume_cells(name, row) for name, row in content["volumes"].items()],
+        ),
+        _table(
+            "flags",
+            ["flag", "images", "meaning"],
+            [[flag, str(row["images"]), row["meaning"]] for flag, row in content["flags"].items()],
+        ),
+        _table(
+            "in more than one split",
+            ["what", "count"],
+            [
+                [name.replace("_", " "), str(count)]
+                for name, count in content["leaks"].items()
+                if name != "near_examples"
+            ],
+        ),
+        _table(
             "same pixels",
             ["example", "modality", "images", "patients"],
             [
@@ -209,6 +244,14 @@ def _print(content: dict[str, Any], store: Path) -> None:
             print(f"{table.title}: {' | '.join(str(column.header) for column in table.columns)}")
             for cells in zip(*(column.cells for column in table.columns), strict=True):
                 print("  " + " | ".join(str(cell) for cell in cells))
+    if "privacy" in content:
+        report = content["privacy"]
+        print(
+            f"privacy: {report['values']} texts of {report['headers']} headers looked for in {report['bytes']} bytes: "
+            f"{len(report['findings'])} found"
+        )
+        for item in report["findings"]:
+            print(f"  {item['element']} in {item['file']}")
     if not content["modalities"]:
         print(f"{store} holds no image yet")
 
@@ -239,6 +282,14 @@ def _image_cells(modality: str, row: dict[str, Any]) -> list[str]:
         f"{row['bytes_decoded'] / row['bytes_on_disk']:.2f}",
         str(row["exact_duplicates"]),
     ]
+
+
+def _volume_cells(modality: str, row: dict[str, Any]) -> list[str]:
+    spacing = "unknown"
+    if row["smallest_spacing"] is not None:
+        spacing = f"{row['smallest_spacing']:.3g}..{row['largest_spacing']:.3g}"
+    slices = f"{row['fewest_slices']}..{row['most_slices']} (median {row['median_slices']:g})"
+    return [modality, str(row["volumes"]), slices, spacing, str(row["uneven"])]
 
 
 def _values_cell(values: dict[str, int]) -> str:

@@ -13,11 +13,12 @@ from scoutview.images.spectrum import (
     encode_spectrum,
     radial_spectrum,
 )
-from scoutview.images.types import MODALITIES, Image, Modality, Statistics, measure
+from scoutview.images.types import FLAGS, MODALITIES, Image, Modality, Statistics, measure
 
 __all__ = [
     "BANDS",
     "BAND_SIGMAS",
+    "FLAGS",
     "MODALITIES",
     "Image",
     "Modality",

@@ -11,6 +11,21 @@ import numpy.typing as npt
 Modality = Literal["xray", "ct", "mr", "us"]
 MODALITIES: tuple[Modality, ...] = ("xray", "ct", "mr", "us")
 
+FLAGS = {
+    "burned_in_unknown": "the header does not say whether text is burned into the pixels",
+    "cine": "a frame of a film, which was sampled",
+    "gantry_tilt": "the slices are sheared: the step between them is not along their normal",
+    "gap": "slices of the volume are unevenly spaced, or some are missing",
+    "inverted": "stored values were turned, so that high is bright",
+    "no_air": "CT without any air: the calibration could not be checked",
+    "overlay": "the file has overlay planes; they were not drawn into the pixels",
+    "saturated": "more than 60% of the pixels have the lowest or highest value",
+    "text_masked": "what lies outside the declared ultrasound regions was blackened",
+    "text_unknown": "ultrasound without declared regions: text may be in the pixels",
+    "ungeometric": "a slice that does not say where it lies: it is in no volume",
+}
+"""What the catalog's `flags` may hold, separated by blanks."""
+
 INT16_MAX = 32767
 SHIFT = 32768
 
@@ -26,7 +41,13 @@ class Image:
     spacing: (row, column) distance of pixel centres in mm, or None when unknown.
     patient, study, series, instance: identifiers as the source wrote them; they never reach the store,
         only keyed hashes do. Empty means unknown.
-    slice_position: position along the slice normal in mm; slice_index: 0-based order within its series.
+    stack: names the volume whose slice this is, within the source; "" for an image by itself.
+    slice_index: 0-based order within the volume, or in its file; slice_position: along the normal in mm.
+    slice_spacing: mm along the normal to the next slice of the volume.
+    affine: row-major 3 x 4 matrix from (column, row, slices after this one, 1) to patient coordinates in mm, x to
+        the left, y to the back, z to the head (DICOM's LPS).
+    window: what was applied before storing: "" (nothing), "lut", or function, centre and width ("linear 40 80").
+    flags: what a user of the image should know, see `FLAGS`.
     source_format: "dicom", "nifti", "picture" or "npz".
     """
 
@@ -45,6 +66,11 @@ class Image:
     instance: str = ""
     slice_index: int | None = None
     slice_position: float | None = None
+    stack: str = ""
+    slice_spacing: float | None = None
+    affine: tuple[float, ...] | None = None
+    window: str = ""
+    flags: tuple[str, ...] = ()
     source_format: str = "picture"
     manufacturer: str = ""
 

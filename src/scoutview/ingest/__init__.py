@@ -8,5 +8,6 @@ from scoutview.ingest.ledger import IngestSummary
 from scoutview.ingest.pseudonyms import Pseudonyms
 from scoutview.ingest.reading import read_file
 from scoutview.ingest.refusals import RefusedError, fix_of
+from scoutview.ingest.rules import Rules
 
-__all__ = ["IngestSummary", "Pseudonyms", "RefusedError", "fix_of", "read_file", "run_ingest"]
+__all__ = ["IngestSummary", "Pseudonyms", "RefusedError", "Rules", "fix_of", "read_file", "run_ingest"]

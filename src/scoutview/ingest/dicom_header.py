@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom import config
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.vocabulary import vendor_in
 
-_KEYWORDS = (
+KEYWORDS: tuple[str | int, ...] = (
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
     "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
     "BodyPartExamined", "ViewPosition",
@@ -22,8 +27,12 @@ _KEYWORDS = (
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "VOILUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction", "PresentationLUTShape",
+    "SpacingBetweenSlices", "SequenceOfUltrasoundRegions",
+    *(f"{colour}PaletteColorLookupTable{part}"
+      for colour in ("Red", "Green", "Blue", "SegmentedRed", "SegmentedGreen", "SegmentedBlue")
+      for part in ("Descriptor", "Data") if not (colour.startswith("Segmented") and part == "Descriptor")),
+    *(0x60000010 + 0x20000 * group for group in range(16)),
 )  # fmt: skip
-_TAGS = [Tag(keyword) for keyword in _KEYWORDS]
 
 BODY_PARTS = frozenset({
     "ABDOMEN", "ABDOMENPELVIS", "ADRENAL", "ANKLE", "AORTA", "ARM", "AXILLA", "BACK", "BLADDER", "BRAIN", "BREAST",
@@ -47,8 +56,8 @@ VIEWS = frozenset({
 """Defined terms of View Position for projection images (PS3.3 C.8.1.2, C.8.7.1, C.8.11.7). Others are dropped."""
 
 
-def read_header(path: Path) -> Any:
-    """The pydicom dataset without pixels, with the elements of interest only.
+def read_header(path: Path, keywords: Sequence[str | int] = KEYWORDS) -> Any:
+    """The pydicom dataset without pixels, with the elements of `keywords` only.
 
     Raises:
         RefusedError: bad_header if the file cannot be parsed.
@@ -56,11 +65,22 @@ def read_header(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[Tag(keyword) for keyword in keywords])
     except OSError as error:
         raise RefusedError("unreadable", "the file cannot be read") from error
     except Exception as error:
         raise RefusedError("bad_header", f"the elements cannot be parsed ({type(error).__name__})") from error
+
+
+def overlaid(header: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of a header with other values; the elements of `header` stay as they are."""
+    copy = pydicom.Dataset()
+    copy.update(header)
+    copy.file_meta = getattr(header, "file_meta", None)
+    for keyword, value in values.items():
+        # Assigning to an attribute would change the element, which the copy shares with `header`.
+        copy[keyword] = DataElement(Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE)
+    return copy
 
 
 def value_of(header: Any, keyword: str) -> Any:
@@ -72,6 +92,11 @@ def value_of(header: Any, keyword: str) -> Any:
     except Exception:  # pydicom converts on access, and raises many kinds of errors on malformed values
         return None
     return None if value is None or value == "" else value
+
+
+def has_overlay(header: Any) -> bool:
+    """Whether there is an overlay plane (PS3.3 C.9.2), beside the pixels or in their unused bits."""
+    return any(0x60000010 + 0x20000 * group in header for group in range(16))
 
 
 def is_present(header: Any, keyword: str) -> bool:
@@ -189,5 +214,5 @@ def view_of(header: Any) -> str:
 
 
 def manufacturer_of(header: Any) -> str:
-    """Letters, digits and single spaces, at most 32 characters."""
-    return " ".join(re.sub(r"[^A-Za-z0-9 ]", " ", text_of(header, "Manufacturer")).split())[:32].strip()
+    """A known vendor, or ""."""
+    return vendor_in(text_of(header, "Manufacturer"))

@@ -20,6 +20,7 @@ from pydicom.pixels import pixel_array
 from pydicom.tag import Tag
 
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.vocabulary import registered
 
 _PIXEL_TAGS = [
     Tag(keyword)
@@ -53,7 +54,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The Image Pixel module (PS3.3 C.7.6.3), checked: one frame, 8 or 16 bits, one or three samples."""
+    """The Image Pixel module (PS3.3 C.7.6.3), checked: 8, 16 or 32 bits, one or three samples."""
 
     syntax: str
     rows: int
@@ -64,6 +65,13 @@ class PixelFormat:
     bits_stored: int
     high_bit: int
     signed: bool
+    frames: int = 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame that is not compressed."""
+        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return self.rows * self.columns * samples * (self.bits_allocated // 8)
 
     @property
     def lowest(self) -> int:
@@ -82,11 +90,22 @@ def decode_frame(path: Path, form: PixelFormat) -> npt.NDArray[Any]:
     Raises:
         RefusedError: no_decoder:<transfer syntax>, no_pixels, bits, truncated or decode_error.
     """
+    _check_decoder(form)
+    return decode_dataset(_read_pixels(path), form)
+
+
+def _check_decoder(form: PixelFormat) -> None:
     lossy_12_bit = form.syntax == JPEG_EXTENDED and form.bits_stored > 8
     known = form.syntax in NATIVE or form.syntax in _DECODERS or form.syntax in (JPEG_BASELINE, JPEG_EXTENDED, RLE)
     if lossy_12_bit or not known:
-        raise RefusedError(f"no_decoder:{form.syntax}", "no decoder is known to be right for this transfer syntax")
-    dataset = _read_pixels(path)
+        raise RefusedError(
+            f"no_decoder:{registered(form.syntax)}", "no decoder is known to be right for this transfer syntax"
+        )
+
+
+def decode_dataset(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
+    """As `decode_frame`, of a data set that holds one frame."""
+    _check_decoder(form)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,31 +142,31 @@ def _read_pixels(path: Path) -> Any:
 
 def _native(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     data = dataset.PixelData
-    samples = 2 if form.photometric == "YBR_FULL_422" else form.samples
-    expected = form.rows * form.columns * samples * (form.bits_allocated // 8)
-    if len(data) < expected:
-        raise RefusedError("truncated", f"{len(data)} bytes of pixels where {expected} are needed")
+    if len(data) < form.frame_bytes:
+        raise RefusedError("truncated", f"{len(data)} bytes of pixels where {form.frame_bytes} are needed")
     if form.samples == 3:
         return _luma(dataset, form)
-    kind = {8: "u1", 16: "<u2" if form.syntax != "1.2.840.10008.1.2.2" else ">u2"}[form.bits_allocated]
+    order = ">" if form.syntax == "1.2.840.10008.1.2.2" else "<"
+    kind = {8: "u1", 16: f"{order}u2", 32: f"{order}u4"}[form.bits_allocated]
     if form.syntax == "1.2.840.10008.1.2.2" and form.bits_allocated == 8 and dataset["PixelData"].VR == "OW":
         # 8-bit pixels in big endian 16-bit words: every pair of bytes is swapped (PS3.5 8.1.1).
         padded = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").view("u1")
         values = padded[: form.rows * form.columns]
     else:
         values = np.frombuffer(data, kind, form.rows * form.columns)
-    shifted = values.astype(np.uint16) >> (form.high_bit + 1 - form.bits_stored)
+    shifted = values.astype(np.uint32) >> np.uint32(form.high_bit + 1 - form.bits_stored)
     return _stored_bits(shifted.reshape(form.rows, form.columns), form)
 
 
 def _stored_bits(values: npt.NDArray[Any], form: PixelFormat) -> npt.NDArray[Any]:
     """Keep the stored bits and their sign; bits above them may hold overlays or a wrong sign extension."""
     mask = (1 << form.bits_stored) - 1
-    unsigned = values.astype(np.int32) & mask
+    wide = form.bits_allocated == 32
+    unsigned = np.bitwise_and(values.astype(np.int64 if wide else np.int32), mask)
     if not form.signed:
-        return unsigned.astype(np.uint16)
+        return np.asarray(unsigned.astype(np.uint32 if wide else np.uint16))
     sign = 1 << (form.bits_stored - 1)
-    return ((unsigned ^ sign) - sign).astype(np.int16)
+    return np.asarray(((unsigned ^ sign) - sign).astype(np.int32 if wide else np.int16))
 
 
 def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
@@ -177,7 +196,7 @@ def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
 
 def _run_lengths(frame: bytes, form: PixelFormat) -> npt.NDArray[Any]:
     """RLE (PS3.5 annex G): byte planes, most significant first, sample after sample."""
-    kind = np.dtype("u1" if form.bits_allocated == 8 else "<u2")
+    kind = np.dtype({8: "u1", 16: "<u2", 32: "<u4"}[form.bits_allocated])
     raw = imagecodecs.dicomrle_decode(frame, kind)
     values = np.frombuffer(raw, kind)
     expected = form.rows * form.columns * form.samples

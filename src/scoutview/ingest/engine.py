@@ -1,4 +1,4 @@
-"""The driver of an ingest: which files are new, their outcomes in order, commits, and the count at the end.
+"""The driver of an ingest: which files are new, what belongs together, outcomes in order, commits, the count.
 
 A file is committed whole or not at all, and is known again by its key and stamp (size and time of change):
 whatever a kill interrupts is read again by the next run, and nothing is taken twice.
@@ -6,20 +6,25 @@ whatever a kill interrupts is read again by the next run, and nothing is taken t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoutview.errors import UsageError
 from scoutview.images import Modality
+from scoutview.ingest.exclusion import Exclusion
 from scoutview.ingest.files import discover
 from scoutview.ingest.joining import patient_for
 from scoutview.ingest.label_files import open_labels
 from scoutview.ingest.ledger import IngestSummary, Ledger
-from scoutview.ingest.pool import outcomes
+from scoutview.ingest.outcomes import Outcome
+from scoutview.ingest.pool import index, outcomes
 from scoutview.ingest.pseudonyms import Pseudonyms
-from scoutview.ingest.records import Outcome, split_for
+from scoutview.ingest.records import split_for
 from scoutview.ingest.references import references_of
+from scoutview.ingest.rules import STRICT, Rules
+from scoutview.ingest.series import IndexEntry, Unit, units_of
+from scoutview.ingest.volumes import judged, refused, single
 from scoutview.store import Record, Store, StoreWriter, add_annotations
 from scoutview.store.writing import remove_quarantined
 
@@ -42,17 +47,20 @@ def run_ingest(
     label_columns: list[str] | None = None,
     patient_column: str | None = None,
     modality: Modality | None = None,
+    rules: Rules = STRICT,
+    exclude: Sequence[Path] = (),
     workers: int = 0,
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
+    indexing: Progress | None = None,
 ) -> IngestSummary:
     """Take the files of `sources` into the store `out`; see `scoutview.commands.ingest`.
 
-    progress: called with (files done, files to read) after each file.
+    indexing, progress: called with (files done, files to read) after each header, and after each file.
 
     Raises:
         UsageError: wrong sources, labels, store or secret.
-        RunError: the store cannot be written.
+        RunError: the store cannot be written, or no worker process can start.
     """
     if workers < 0:
         raise UsageError(f"workers is {workers}: give a number of processes, or 0 for all cores")
@@ -68,18 +76,26 @@ def run_ingest(
     keys = {pseudonyms.key("file", str(file.path)): file for file in files}
     patients = table.patients(files, pseudonyms) if table else {}
     with StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER) as writer:
-        ledger = Ledger.of(Store.open(out), keys, modality)
+        ledger = Ledger.of(Store.open(out), keys, modality, pseudonyms)
         _check_patients(Store.open(out), patients, out)
+        exclusion = Exclusion.of(exclude, pseudonyms.salt_id())
+        _check_exclusion(Store.open(out), exclusion, out)
         pending = [file for key, file in keys.items() if not ledger.is_settled(key)]
-        bytes_waiting = files_waiting = 0
-        for number, outcome in enumerate(outcomes(pending, modality, pseudonyms, workers), start=1):
-            bytes_waiting += _settle(outcome, ledger, writer, patients, pseudonyms)
-            files_waiting += 1
+        entries = _counted(index(pending, workers), len(pending), indexing)
+        units = units_of(entries, rules)
+        settler = _Settler(ledger, writer, patients, pseudonyms, rules, exclusion)
+        bytes_waiting = files_waiting = done = 0
+        for unit, results in outcomes(units, modality, pseudonyms, rules, workers):
+            bytes_waiting += settler.settle(unit, results)
+            files_waiting += len(results)
+            # Between units only: the slices of a volume lie one after the other in one shard.
             if bytes_waiting >= COMMIT_BYTES or files_waiting >= COMMIT_FILES:
                 writer.commit()
                 bytes_waiting = files_waiting = 0
-            if progress:
-                progress(number, len(pending))
+            for _ in results:
+                done += 1
+                if progress:
+                    progress(done, len(pending))
         writer.commit()
         remove_quarantined(out, ledger.no_longer_quarantined())
         store = Store.open(out)
@@ -95,25 +111,71 @@ def run_ingest(
     return ledger.summary(tuple(notes))
 
 
-def _settle(
-    outcome: Outcome, ledger: Ledger, writer: StoreWriter, patients: dict[str, str], pseudonyms: Pseudonyms
-) -> int:
-    """Take a file or quarantine it; returns the bytes that were added."""
-    key = pseudonyms.key("file", str(outcome.file.path))
-    records = [_with_patient(record, patients) for record in outcome.records]
-    reason, detail = outcome.reason, outcome.detail
-    if not reason:
-        reason, detail = ledger.objection(key, [record.row for record in records])
-    ledger.constant += outcome.constant
-    if reason:
-        ledger.refuse(key, reason)
-        writer.quarantine(str(outcome.file.path), reason, detail, key, outcome.stamp)
-        return 0
-    added = [record for record in records if not ledger.holds(record.row.image)]
-    for record in added:
-        writer.add(record)
-    ledger.accept(key, [record.row for record in records])
-    return sum(record.row.nbytes for record in added)
+def _counted(entries: Iterator[IndexEntry], total: int, indexing: Progress | None) -> Iterator[IndexEntry]:
+    for number, entry in enumerate(entries, start=1):
+        if indexing:
+            indexing(number, total)
+        yield entry
+
+
+@dataclass(frozen=True)
+class _Settler:
+    """Decides about units once they were read."""
+
+    ledger: Ledger
+    writer: StoreWriter
+    patients: dict[str, str]
+    pseudonyms: Pseudonyms
+    rules: Rules
+    exclusion: Exclusion
+
+    def settle(self, unit: Unit, results: Sequence[Outcome]) -> int:
+        """Take the files of a unit or quarantine them; returns the bytes that were added."""
+        if unit.reason:
+            judgements = [replace(result, reason=unit.reason, detail=unit.detail) for result in results]
+        else:
+            judgements = [self._judge(result) for result in results]
+            why = self.exclusion.objection([record for judgement in judgements for record in judgement.records])
+            if why:  # of a volume all slices
+                judgements = [refused(judgement, "excluded", why) for judgement in judgements]
+            elif len(unit.jobs) > 1:
+                judgements = judged(judgements, self.rules)
+        return self._add([self._noted(judgement) for judgement in judgements])
+
+    def _key(self, outcome: Outcome) -> str:
+        return self.pseudonyms.key("file", str(outcome.file.path))
+
+    def _judge(self, outcome: Outcome) -> Outcome:
+        """The outcome with the patient of the label file, and the ledger's objection."""
+        outcome = replace(outcome, records=tuple(_with_patient(record, self.patients) for record in outcome.records))
+        if outcome.reason:
+            return outcome
+        reason, detail = self.ledger.objection(self._key(outcome), [record.row for record in outcome.records])
+        return replace(outcome, reason=reason, detail=detail) if reason else outcome
+
+    def _noted(self, outcome: Outcome) -> Outcome:
+        """Quarantine what was refused."""
+        self.ledger.constant += outcome.constant
+        if outcome.reason:
+            key = self._key(outcome)
+            self.ledger.refuse(key, outcome.reason)
+            stamp = self.pseudonyms.key("stamp", outcome.stamp)
+            self.writer.quarantine(str(outcome.file.path), outcome.reason, outcome.detail, key, stamp)
+        return outcome
+
+    def _add(self, results: Sequence[Outcome]) -> int:
+        taken = [result for result in results if not result.reason]
+        records = [record for result in taken for record in result.records]
+        added = [record for record in records if not self.ledger.holds(record.row.image)]
+        if len(added) < len(records):  # the rest of its volume lies in another shard
+            added = [replace(record, row=single(record.row)) for record in added]
+        for record in added:
+            self.writer.add(record)
+        stored = {record.row.image: record.row for record in added}
+        for result in taken:
+            rows = [stored.get(record.row.image, record.row) for record in result.records]
+            self.ledger.accept(self._key(result), rows)
+        return sum(record.row.nbytes for record in added)
 
 
 def _with_patient(record: Record, patients: dict[str, str]) -> Record:
@@ -133,4 +195,14 @@ def _check_patients(store: Store, patients: dict[str, str], out: Path) -> None:
         raise UsageError(
             f"{out} holds {other} images under other patients than the label file gives: patients are fixed when an "
             "image is taken; ingest into a new store with the label file"
+        )
+
+
+def _check_exclusion(store: Store, exclusion: Exclusion, out: Path) -> None:
+    """What was taken stays: shards are immutable, and runs may have been trained on them."""
+    held = exclusion.held_by(store.rows())
+    if held:
+        raise UsageError(
+            f"{out} already holds {held} images that are to be excluded: images cannot be taken out of a store; "
+            "ingest into a new one with --exclude"
         )

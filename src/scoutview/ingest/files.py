@@ -65,7 +65,10 @@ def discover(sources: list[Path], excluded: Path) -> list[SourceFile]:
 
 
 def stamp_of(path: Path) -> str:
-    """Size and time of change, which tell whether a file is still the one that was read; "" when it is gone."""
+    """Size and time of change, which tell whether a file is still the one that was read; "" when it is gone.
+
+    A time of change may be that of an examination: the store holds a keyed hash of it.
+    """
     try:
         status = path.lstat()
     except OSError:

@@ -117,6 +117,16 @@ def apply_voi(
     return top - clipped if invert else clipped - bottom
 
 
+def window_of(header: Any) -> str:
+    """What `apply_voi` applies, for the record: "lut", or function, centre and width in modality units."""
+    if header_of.value_of(header, "VOILUTSequence"):
+        return "lut"
+    center = header_of.number_of(header, "WindowCenter")
+    width = header_of.number_of(header, "WindowWidth")
+    function = header_of.text_of(header, "VOILUTFunction").lower() or "linear"
+    return f"{function} {center:g} {width:g}"
+
+
 def apply_table(item: Any, values: npt.NDArray[Any], keyword: str) -> npt.NDArray[Any]:
     """Look values up in a LUT item (PS3.3 C.11.1.1): outside, the first or the last entry."""
     entries, first = _table_of(item, keyword)

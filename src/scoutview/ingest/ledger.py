@@ -9,10 +9,14 @@ from typing import Any, Self
 
 from scoutview.images import Modality
 from scoutview.ingest.files import SourceFile, stamp_of
+from scoutview.ingest.pseudonyms import Pseudonyms
 from scoutview.store import ImageRow, Store
 
-_TRIED_AGAIN = ("unreadable", "killed_the_reader", "no_decoder")
-"""Refusals that may end without a change of the file."""
+_TRIED_AGAIN = (
+    "unreadable", "killed_the_reader", "no_decoder", "gap", "duplicate_position", "shifted_slices", "text_unknown",
+    "excluded",
+)  # fmt: skip
+"""Refusals that may end without a change of the file: by other files of its series, or by another option."""
 _DEPEND_ON_MODALITY = ("unknown_modality", "color", "not_hu")
 """Refusals that another --modality may lift."""
 
@@ -21,7 +25,7 @@ _DEPEND_ON_MODALITY = ("unknown_modality", "color", "not_hu")
 class IngestSummary:
     """Counts over all files of the sources, those that an earlier run took included.
 
-    files = taken + quarantined. volumes: NIfTI volumes whose slices were taken. reasons: code -> files.
+    files = taken + quarantined. volumes: of three or more slices, from one file or several. reasons: code -> files.
     constant: slices of one value that this run left out. notes: what a reader of the table should know.
     """
 
@@ -44,13 +48,14 @@ class IngestSummary:
 class Ledger:
     """files: file key -> stamp as listed now. Catalog: file key -> stamp, images, and who owns which image.
 
+    volumes: file key -> the volumes it holds slices of.
     outcome: file key -> reason, "" when taken, for every file that is settled.
     """
 
     files: dict[str, str]
     stamps: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    volumes: set[str] = field(default_factory=set)
+    volumes: dict[str, set[str]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     instances: set[str] = field(default_factory=set)
     quarantined: set[str] = field(default_factory=set)
@@ -58,9 +63,11 @@ class Ledger:
     constant: int = 0
 
     @classmethod
-    def of(cls, store: Store, files: Mapping[str, SourceFile], modality: Modality | None) -> Self:
+    def of(
+        cls, store: Store, files: Mapping[str, SourceFile], modality: Modality | None, pseudonyms: Pseudonyms
+    ) -> Self:
         """Read the catalog and the quarantine; files that are as they were are settled."""
-        ledger = cls({key: stamp_of(file.path) for key, file in files.items()})
+        ledger = cls({key: pseudonyms.key("stamp", stamp_of(file.path)) for key, file in files.items()})
         for row in store.rows():
             ledger._note(row, row.file_key)
             ledger.stamps[row.file_key] = row.file_stamp
@@ -129,7 +136,7 @@ class Ledger:
             taken=len(taken),
             quarantined=len(self.files) - len(taken),
             images=sum(self.counts[key] for key in taken),
-            volumes=sum(key in self.volumes for key in taken),
+            volumes=len(set().union(*(self.volumes.get(key, set()) for key in taken))),
             reasons=dict(sorted(reasons.items())),
             constant=self.constant,
             notes=notes,
@@ -138,7 +145,7 @@ class Ledger:
     def _note(self, row: ImageRow, key: str) -> None:
         self.counts[key] += 1
         self.owners.setdefault(row.image, key)
-        if row.source_format == "nifti":
-            self.volumes.add(key)
+        if row.stack:
+            self.volumes.setdefault(key, set()).add(row.stack)
         if row.instance_key:
             self.instances.add(row.instance_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from scoutview.ingest.refusals import RefusedError
@@ -12,6 +13,10 @@ SMALLEST_SIDE = 16
 """px; four halvings of a smaller image leave nothing."""
 LARGEST_AREA = 2**28
 """px; such an image takes 2 GB while its spectrum is computed."""
+
+
+SATURATED, FLAGGED = 0.95, 0.6
+"""Share of the pixels at the lowest or highest value from which a radiograph is refused, and flagged."""
 
 
 def check_size(rows: int, columns: int) -> None:
@@ -34,3 +39,18 @@ def check_varies(pixels: npt.NDArray[Any]) -> None:
     """
     if pixels.min() == pixels.max():
         raise RefusedError("constant", "all pixels have one value")
+
+
+def check_saturation(stored: npt.NDArray[Any]) -> tuple[str, ...]:
+    """The flag of a radiograph many of whose stored values are the extremes, or nothing.
+
+    Raises:
+        RefusedError: saturated when hardly any other value is left.
+    """
+    low, high = stored.min(), stored.max()
+    if low == high:
+        return ()
+    share = (np.count_nonzero(stored == low) + np.count_nonzero(stored == high)) / stored.size
+    if share > SATURATED:
+        raise RefusedError("saturated", f"{share:.0%} of the pixels have the lowest or the highest value")
+    return ("saturated",) if share > FLAGGED else ()

@@ -18,18 +18,19 @@ import numpy.typing as npt
 
 from scoutview.images import Image, Modality
 from scoutview.images.types import to_int16
+from scoutview.ingest.calibration import TISSUE, not_hounsfield
 from scoutview.ingest.limits import check_size
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.rules import Rules
+from scoutview.ingest.stacks import FEWEST_SLICES
 
 THICK = 1.5
 """Slices lie across the axis whose spacing is this many times the next one's; otherwise they are axial."""
-AIR = -500.0
-"""HU; a CT volume without any value below it is not in Hounsfield units."""
 FEWEST_VALUES = 20
 """A volume with fewer distinct values is a label map."""
 
 
-def read_nifti(path: Path, modality: Modality, name: str) -> tuple[list[Image], int]:
+def read_nifti(path: Path, modality: Modality, name: str, rules: Rules) -> tuple[list[Image], int]:
     """(slices along the acquired axis, number of constant slices left out) of a 2D or 3D NIfTI file.
 
     name: what stands for the file as a series. The stored integers are kept with scl_slope and scl_inter as
@@ -40,11 +41,11 @@ def read_nifti(path: Path, modality: Modality, name: str) -> tuple[list[Image], 
     """
     volume = _load(path)
     values, slope, offset = _stored_values(volume)
-    values, spacing = _canonical(values, volume)
+    values, spacing, affine = _canonical(values, volume)
     axis = _slice_axis(values.shape, spacing)
     if _few_values(values):
         raise RefusedError("label_map", f"fewer than {FEWEST_VALUES} distinct values")
-    units = _units(values, slope, offset, modality)
+    units = _units(values, slope, offset, modality, rules)
     pixels, step, base, shifted = to_int16(values)
     slices = np.moveaxis(pixels, axis, 0)
     plane = [index for index in range(3) if index != axis]
@@ -65,8 +66,11 @@ def read_nifti(path: Path, modality: Modality, name: str) -> tuple[list[Image], 
                 shifted=shifted,
                 spacing=(spacing[plane[1]], spacing[plane[0]]),
                 series=name,
+                stack=name if slices.shape[0] >= FEWEST_SLICES else "",
                 slice_index=index,
                 slice_position=index * spacing[axis],
+                slice_spacing=spacing[axis],
+                affine=_shown_affine(affine, axis, slices.shape[1:], index),
                 source_format="nifti",
             )
         )
@@ -130,8 +134,10 @@ def _stored_values(volume: Any) -> tuple[npt.NDArray[Any], float, float]:
     return values, slope, offset
 
 
-def _canonical(values: npt.NDArray[Any], volume: Any) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
-    """Axes to right, anterior, superior as near as flips and swaps can; spacing in mm in that order."""
+def _canonical(
+    values: npt.NDArray[Any], volume: Any
+) -> tuple[npt.NDArray[Any], tuple[float, float, float], npt.NDArray[np.float64]]:
+    """(values, spacing in mm, affine) with the axes to right, anterior, superior as near as flips and swaps can."""
     orientation = nib.io_orientation(volume.affine)
     if np.isnan(orientation).any():
         raise RefusedError("bad_header", "the affine does not give every axis a direction")
@@ -139,7 +145,28 @@ def _canonical(values: npt.NDArray[Any], volume: Any) -> tuple[npt.NDArray[Any],
     spacing = [0.0, 0.0, 0.0]
     for source, target in enumerate(orientation[:, 0].astype(int)):
         spacing[target] = float(zooms[source])
-    return nib.apply_orientation(values, orientation), (spacing[0], spacing[1], spacing[2])
+    shape = values.shape
+    turned = nib.apply_orientation(values, orientation)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(orientation, shape)
+    return turned, (spacing[0], spacing[1], spacing[2]), affine
+
+
+def _shown_affine(
+    affine: npt.NDArray[np.float64], axis: int, plane_shape: tuple[int, ...], index: int
+) -> tuple[float, ...]:
+    """Row-major 3 x 4 matrix from (column, row, slices after this one, 1) to LPS in mm, see `Image.affine`.
+
+    affine: from canonical indices to RAS; axis: the one across the slices; the shown column and row run against
+    the canonical axes of the plane, whose lengths are plane_shape.
+    """
+    first, second = (other for other in range(3) if other != axis)
+    to_index = np.zeros((4, 4))
+    to_index[first] = (-1, 0, 0, plane_shape[0] - 1)
+    to_index[second] = (0, -1, 0, plane_shape[1] - 1)
+    to_index[axis] = (0, 0, 1, index)
+    to_index[3, 3] = 1
+    shown = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine @ to_index
+    return tuple(float(value) for value in shown[:3].ravel())
 
 
 def _slice_axis(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> int:
@@ -156,11 +183,13 @@ def _few_values(values: npt.NDArray[Any]) -> bool:
     return int(np.unique(values).size) < FEWEST_VALUES
 
 
-def _units(values: npt.NDArray[Any], slope: float, offset: float, modality: Modality) -> str:
+def _units(values: npt.NDArray[Any], slope: float, offset: float, modality: Modality, rules: Rules) -> str:
     if modality != "ct":
         return ""
-    if float(values.min()) * slope + offset > AIR:
-        raise RefusedError("not_hu", f"no value below {AIR:g} HU")
+    lowest, highest = float(values.min()) * slope + offset, float(values.max()) * slope + offset
+    why = not_hounsfield([lowest], [highest > TISSUE])
+    if why and rules.air == "required":
+        raise RefusedError("not_hu", why)
     sample = values.ravel()[:: max(1, values.size // 65536)].astype(np.float64) * slope + offset
     if np.abs(sample - np.rint(sample)).max() > 1e-3:
         raise RefusedError("not_hu", "values that are not whole Hounsfield units")

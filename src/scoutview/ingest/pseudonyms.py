@@ -16,7 +16,7 @@ from typing import Literal, Self
 from scoutview.errors import UsageError
 from scoutview.files import sync
 
-Kind = Literal["patient", "study", "series", "instance", "file", "path", "name"]
+Kind = Literal["patient", "study", "series", "stack", "instance", "file", "path", "name", "stamp"]
 
 VARIABLE = "SCOUTVIEW_KEY"
 

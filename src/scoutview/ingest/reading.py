@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,42 +13,52 @@ from scoutview.ingest.files import SourceFile, sniff
 from scoutview.ingest.nifti import read_nifti
 from scoutview.ingest.pictures import read_picture
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.rules import STRICT, Rules
+from scoutview.ingest.series import Place
 
 
 @dataclass(frozen=True)
 class Reading:
     """What a file holds. images: (index within the file, image); the index is "" where there is only one.
 
-    constant: slices or images of one value that were left out.
+    The images may come one after the other, and end in a RefusedError that holds for all of them.
+    constant: images of one value that were left out; more may be among the images.
     """
 
-    images: list[tuple[str, Image]]
+    images: Iterable[tuple[str, Image]]
     constant: int = 0
 
 
-def read_file(path: Path, modality: Modality | None = None) -> list[Image]:
+def read_file(path: Path, modality: Modality | None = None, rules: Rules = STRICT) -> list[Image]:
     """The images of one file, as ingest takes them.
 
     Args:
         path: DICOM, NIfTI, PNG, JPEG, TIFF or npz; its content decides which.
         modality: What the file shows where it does not say so itself (all but DICOM).
+        rules: What is allowed beyond the strict rules.
 
     Raises:
         RefusedError: if the file is not taken, with its reason code.
     """
     file = SourceFile(path, Path(path.name.lstrip(".")))
-    return [image for _, image in read_source_file(file, modality).images]
+    images = [image for _, image in read_source_file(file, modality, rules).images]
+    varying = [image for image in images if image.pixels.min() < image.pixels.max()]
+    if not varying:
+        raise RefusedError("constant", "every image has one value")
+    return varying
 
 
-def read_source_file(file: SourceFile, modality: Modality | None) -> Reading:
-    """As `read_file`, with the place of each image in the file.
+def read_source_file(file: SourceFile, modality: Modality | None, rules: Rules, place: Place | None = None) -> Reading:
+    """As `read_file`, with the index of each image in the file.
+
+    place: where the slice of the file lies in a volume of several files.
 
     Raises:
         RefusedError: if the file is not taken.
     """
     kind = sniff(file)
     if kind == "dicom":
-        return Reading([("", image) for image in read_dicom(file.path)])
+        return Reading(read_dicom(file.path, rules, place))
     if modality is None:
         raise RefusedError("unknown_modality", f"a {kind} file does not say its modality")
     if kind == "picture":
@@ -55,5 +66,5 @@ def read_source_file(file: SourceFile, modality: Modality | None) -> Reading:
     if kind == "npz":
         images, constant = read_npz(file.path, modality)
         return Reading(images, constant)
-    slices, constant = read_nifti(file.path, modality, file.relative.as_posix())
+    slices, constant = read_nifti(file.path, modality, file.relative.as_posix(), rules)
     return Reading([(str(image.slice_index), image) for image in slices], constant)

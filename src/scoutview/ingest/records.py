@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 
 from scoutview.images import Image, Modality, encode_spectrum, pixel_sha256, radial_spectrum
 from scoutview.ingest.files import SourceFile, stamp_of
+from scoutview.ingest.outcomes import Outcome
 from scoutview.ingest.pseudonyms import Pseudonyms, stem_of
 from scoutview.ingest.reading import read_source_file
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.rules import Rules
+from scoutview.ingest.series import Job
+from scoutview.ingest.volumes import completed
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.store import Record, make_record
 from scoutview.store.shards import Keys
@@ -18,21 +22,9 @@ TRAIN, VALIDATION = 0.7, 0.1
 """Fractions of the patients; the rest is for testing."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file: records, or a reason. constant: images of one value that were left out."""
-
-    file: SourceFile
-    stamp: str
-    records: tuple[Record, ...] = ()
-    reason: str = ""
-    detail: str = ""
-    constant: int = 0
-
-
-def read_outcomes(files: list[SourceFile], modality: Modality | None, pseudonyms: Pseudonyms) -> list[Outcome]:
+def read_outcomes(jobs: list[Job], modality: Modality | None, pseudonyms: Pseudonyms, rules: Rules) -> list[Outcome]:
     """Read files one after the other; a refused one does not stop the others."""
-    return [_read_outcome(file, modality, pseudonyms) for file in files]
+    return [_read_outcome(job, modality, pseudonyms, rules) for job in jobs]
 
 
 def split_for(patient_key: str) -> str:
@@ -41,11 +33,20 @@ def split_for(patient_key: str) -> str:
     return "train" if place < TRAIN else "validation" if place < TRAIN + VALIDATION else "test"
 
 
-def _read_outcome(file: SourceFile, modality: Modality | None, pseudonyms: Pseudonyms) -> Outcome:
+def _read_outcome(job: Job, modality: Modality | None, pseudonyms: Pseudonyms, rules: Rules) -> Outcome:
+    file = job.file
     stamp = stamp_of(file.path)  # before the content: a change while it is read makes the file a changed one
     try:
-        reading = read_source_file(file, modality)
-        records = tuple(_record(image, index, file, stamp, pseudonyms) for index, image in reading.images)
+        reading = read_source_file(file, modality, rules, job.place)
+        constant = reading.constant
+        records = []
+        for index, image in reading.images:
+            if image.pixels.min() == image.pixels.max():
+                constant += 1
+            else:
+                records.append(_record(_flagged(image, job.flags), index, file, stamp, pseudonyms))
+        if not records:
+            raise RefusedError("constant", "every image has one value")
     except RefusedError as error:
         return Outcome(file, stamp, reason=error.reason, detail=error.detail)
     except MemoryError:
@@ -54,7 +55,11 @@ def _read_outcome(file: SourceFile, modality: Modality | None, pseudonyms: Pseud
         return Outcome(file, stamp, reason="unreadable", detail="the file cannot be read")
     except Exception as error:  # one file of millions must not end the ingest; the type says where to look
         return Outcome(file, stamp, reason="decode_error", detail=f"{type(error).__name__} while reading")
-    return Outcome(file, stamp, records, constant=reading.constant)
+    return Outcome(file, stamp, tuple(records if job.place else completed(records)), constant=constant)
+
+
+def _flagged(image: Image, flags: tuple[str, ...]) -> Image:
+    return replace(image, flags=tuple(sorted({*image.flags, *flags}))) if flags else image
 
 
 def _record(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: Pseudonyms) -> Record:
@@ -66,12 +71,12 @@ def _record(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: 
 
 
 def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: Pseudonyms) -> Keys:
-    """The slices of a volume share their path and name key; the images of an npz file have each their own."""
+    """The slices of a file share their path and name key; the images of an npz file have each their own."""
     relative = file.relative.as_posix()
     place = f"{relative}#{index}" if index else relative
     within = f"#{index}" if image.source_format == "npz" else ""
     instance = pseudonyms.key("instance", image.instance)
-    identity = instance or pseudonyms.key("path", place)
+    identity = (f"{instance}#{index}" if index else instance) if instance else pseudonyms.key("path", place)
     # Slices of a volume are one patient; without any identifier an image is a patient of its own.
     unknown = f"file\0{relative if image.series else place}"
     patient = pseudonyms.key("patient", image.patient or unknown)
@@ -84,6 +89,7 @@ def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms:
         path=pseudonyms.key("path", relative + within),
         name=pseudonyms.key("name", stem_of(file.relative.name) + within),
         instance=instance,
-        stamp=stamp,
+        stamp=pseudonyms.key("stamp", stamp),
         split=split_for(patient),
+        stack=pseudonyms.key("stack", image.stack),
     )

@@ -17,6 +17,7 @@ from scoutview.store.catalog import ImageRow, rows_to_table
 from scoutview.store.fsck import Damage, check_store
 from scoutview.store.reading import DamagedRecordError, Store
 from scoutview.store.shards import Record, make_record
+from scoutview.store.volumes import Volume, read_volume, volumes_of
 from scoutview.store.writing import StoreWriter
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Record",
     "Store",
     "StoreWriter",
+    "Volume",
     "add_annotations",
     "bitmap_of",
     "check_store",
@@ -35,6 +37,8 @@ __all__ = [
     "make_record",
     "mask_annotation",
     "read_annotations",
+    "read_volume",
     "rows_to_table",
     "split_of",
+    "volumes_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from scoutview.files import replacing
 
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class ImageRow:
     Physical value = stored value * slope + offset, in `units`. Spacing and slice position in mm.
     `low` and `high` are the 0.5% and 99.5% percentiles of the stored values at full resolution.
     `prefix_nbytes_2` is the length of the prefix that decodes at 1/2 resolution, and so on.
+    `stack` names the volume whose slices lie one after the other in one shard, in the order of `slice_index`; it is
+    "" for an image by itself. `affine`, `window` and `flags` (separated by blanks): see `scoutview.images.Image`.
     """
 
     image: str
@@ -75,9 +77,20 @@ class ImageRow:
     instance_key: str
     file_stamp: str
     ingest_version: int
+    stack: str = ""
+    slice_spacing: float | None = None
+    affine: tuple[float, ...] | None = None
+    window: str = ""
+    flags: str = ""
 
 
-_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_ARROW = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    tuple[float, ...]: pa.list_(pa.float64()),
+}
 
 
 def _arrow_schema() -> Any:
@@ -92,6 +105,33 @@ def _arrow_schema() -> Any:
 
 
 SCHEMA = _arrow_schema()
+
+
+def rows_of(table: Any) -> list[ImageRow]:
+    """The inverse of `rows_to_table`; columns that an older version did not write have their defaults.
+
+    Raises:
+        TypeError: if a column is missing or unknown.
+    """
+    rows = []
+    for values in table.to_pylist():
+        if values.get("affine") is not None:
+            values["affine"] = tuple(values["affine"])
+        rows.append(ImageRow(**values))
+    return rows
+
+
+def with_all_columns(table: Any) -> Any:
+    """A catalog table, also of an older version, as one of SCHEMA.
+
+    Raises:
+        pyarrow.ArrowException, ValueError: if its columns are others.
+    """
+    for field in fields(ImageRow):
+        if field.name not in table.column_names and field.default is not MISSING:
+            column = pa.array([field.default] * table.num_rows, SCHEMA.field(field.name).type)
+            table = table.append_column(SCHEMA.field(field.name), column)
+    return table.cast(SCHEMA)
 
 
 def rows_to_table(rows: Iterable[ImageRow]) -> Any:

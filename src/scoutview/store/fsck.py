@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from scoutview.errors import RunError
 from scoutview.images import pixel_sha256
-from scoutview.store.catalog import ImageRow, read_parquet
+from scoutview.store.catalog import ImageRow, read_parquet, rows_of, with_all_columns
 from scoutview.store.codec import LEVELS
 from scoutview.store.reading import Store
 
@@ -29,8 +29,8 @@ def check_store(store: Store) -> tuple[int, list[Damage]]:
     for file in store.catalog_files():
         name = f"catalog/{file.parent.name}/{file.name}"
         try:
-            rows = [ImageRow(**row) for row in read_parquet(file).to_pylist()]
-        except (pa.ArrowException, OSError, TypeError) as error:
+            rows = rows_of(with_all_columns(read_parquet(file)))
+        except (pa.ArrowException, OSError, TypeError, ValueError) as error:
             damages.append(Damage("", name, f"the catalog file cannot be read: {error}"))
             continue
         for row in rows:

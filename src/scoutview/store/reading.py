@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from scoutview.errors import RunError, UsageError
 from scoutview.images import Spectrum, decode_spectrum
-from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, write_parquet
+from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, rows_of, with_all_columns, write_parquet
 from scoutview.store.codec import LEVELS, decode
 
 STORE_VERSION = 1
@@ -86,13 +87,13 @@ class Store:
         merged = self.path / "catalog" / "merged" / f"{self.snapshot()}.parquet"
         if merged.exists():
             try:
-                return read_parquet(merged)
-            except (pa.ArrowException, OSError):
+                return with_all_columns(read_parquet(merged))
+            except (pa.ArrowException, OSError, ValueError):
                 merged.unlink(missing_ok=True)
         tables = []
         for file in self.catalog_files():
             try:
-                tables.append(read_parquet(file).cast(SCHEMA))
+                tables.append(with_all_columns(read_parquet(file)))
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise RunError(f"{file} is damaged ({error}): run scoutview fsck {self.path}") from error
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
@@ -104,7 +105,7 @@ class Store:
 
     def rows(self) -> list[ImageRow]:
         """The catalog as a list of rows."""
-        return [ImageRow(**row) for row in self.catalog().to_pylist()]
+        return rows_of(self.catalog())
 
     def quarantined(self) -> list[dict[str, str]]:
         """Every file that was not taken: path, reason, detail."""
@@ -135,12 +136,32 @@ class Store:
         begin = row.offset_in_shard - row.spectrum_offset
         data = self._pread(row, row.spectrum_offset, begin + length)
         spectrum, codestream = data[: row.spectrum_nbytes], data[begin:]
+        self._check(row, spectrum, codestream, expected)
+        return decode(codestream, level), decode_spectrum(spectrum)
+
+    def read_run(self, rows: Sequence[ImageRow]) -> Iterator[npt.NDArray[np.int16]]:
+        """Stored values of images that lie one after the other in a shard, such as a volume's, in one range read.
+
+        Raises:
+            DamagedRecordError: if the bytes are not those that were written.
+        """
+        if not rows:
+            return
+        first, last = rows[0], rows[-1]
+        start = first.spectrum_offset
+        data = memoryview(self._pread(first, start, last.offset_in_shard + last.nbytes - start))
+        for row in rows:
+            spectrum = bytes(data[row.spectrum_offset - start :][: row.spectrum_nbytes])
+            codestream = bytes(data[row.offset_in_shard - start :][: row.nbytes])
+            self._check(row, spectrum, codestream, row.crc32)
+            yield decode(codestream)
+
+    def _check(self, row: ImageRow, spectrum: bytes, codestream: bytes, expected: int) -> None:
         if zlib.crc32(codestream) != expected or zlib.crc32(spectrum) != row.spectrum_crc32:
             raise DamagedRecordError(
                 f"image {row.image} in {self.path}/shards/{row.modality}/{row.shard} at byte "
                 f"{row.offset_in_shard} is damaged (its checksum differs): run scoutview fsck {self.path}"
             )
-        return decode(codestream, level), decode_spectrum(spectrum)
 
     def read_spectrum(self, row: ImageRow) -> Spectrum:
         """The stored radial spectrum alone."""

@@ -38,6 +38,7 @@ class Keys:
     instance: str
     stamp: str
     split: str
+    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ def make_record(image: Image, keys: Keys, spectrum: bytes, spectrum_preprocessin
         instance_key=keys.instance,
         file_stamp=keys.stamp,
         ingest_version=INGEST_VERSION,
+        stack=keys.stack,
+        slice_spacing=image.slice_spacing,
+        affine=image.affine,
+        window=image.window,
+        flags=" ".join(image.flags),
     )
     return Record(row=row, codestream=codestream, spectrum=spectrum)
 

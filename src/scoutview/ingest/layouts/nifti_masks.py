@@ -43,7 +43,7 @@ def slices_of(path: Path, image: Path | None = None) -> Iterator[tuple[int, dict
     whole = np.rint(values).astype(np.int64)
     if not np.array_equal(whole, values):
         raise UsageError(f"the mask {path} holds fractions: write whole numbers, 0 where there is nothing")
-    canonical, spacing = _canonical(whole, volume)
+    canonical, spacing, _ = _canonical(whole, volume)
     for index, plane in enumerate(np.moveaxis(canonical, _slice_axis(canonical.shape, spacing), 0)):
         if plane.any():
             shown = plane[::-1, ::-1].T

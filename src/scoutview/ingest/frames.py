@@ -1,0 +1,131 @@
+"""The frames of a file one at a time, without reading the others: memory is that of one frame, whatever the file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame, parse_fragments
+from pydicom.tag import Tag
+
+from scoutview.ingest.refusals import RefusedError
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_UNDEFINED = 0xFFFFFFFF
+_PIXEL_DATA = 0x7FE00010
+_TAGS = [
+    Tag(keyword)
+    for keyword in (
+        "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation",
+        "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable",
+        "ExtendedOffsetTableLengths",
+    )
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Where the frames of a file lie. begin: of the value of Pixel Data; nbytes: of a native frame, 0 if encapsulated.
+
+    offsets: of the fragment of each encapsulated frame, when every frame is one fragment.
+    """
+
+    path: Path
+    header: Any
+    frames: int
+    begin: int
+    vr: str
+    nbytes: int
+    offsets: tuple[int, ...]
+    little_endian: bool
+
+    def dataset(self, number: int) -> Any:
+        """A data set that holds frame `number`, from 0, as its only one.
+
+        Raises:
+            RefusedError: truncated or unreadable.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                data = self._native(stream, number) if self.nbytes else self._encapsulated(stream, number)
+        except OSError as error:
+            raise RefusedError("unreadable", "the file cannot be read") from error
+        single = Dataset()
+        single.update(self.header)
+        single.file_meta = self.header.file_meta
+        single.NumberOfFrames = 1
+        single.add_new(_PIXEL_DATA, self.vr, data)
+        single["PixelData"].is_undefined_length = not self.nbytes
+        # pydicom decodes by these.
+        single.set_original_encoding(False, self.little_endian, "ascii")
+        return single
+
+    def _native(self, stream: Any, number: int) -> bytes:
+        stream.seek(self.begin + number * self.nbytes)
+        data: bytes = stream.read(self.nbytes)
+        if len(data) < self.nbytes:
+            raise RefusedError("truncated", f"frame {number + 1} of {self.frames} ends early")
+        return data + b"\0" * (len(data) % 2)
+
+    def _encapsulated(self, stream: Any, number: int) -> bytes:
+        if self.offsets:
+            stream.seek(self.offsets[number] + 4)
+            length = int.from_bytes(stream.read(4), "little")
+            return bytes(encapsulate([stream.read(length)]))
+        stream.seek(self.begin)
+        try:
+            return bytes(encapsulate([get_frame(stream, number, number_of_frames=self.frames)]))
+        except Exception as error:  # whatever pydicom raises on malformed items
+            raise RefusedError("truncated", f"frame {number + 1} of {self.frames} is not there") from error
+
+
+def open_frames(path: Path, frames: int, frame_bytes: int) -> FrameSource:
+    """Find the pixel data of a file.
+
+    frame_bytes: of a native frame, as the header says.
+
+    Raises:
+        RefusedError: no_pixels, bits, no_decoder, truncated, unreadable or bad_header.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
+            syntax = header.file_meta.TransferSyntaxUID
+            if syntax == DEFLATED:
+                raise RefusedError("multi_frame", "several frames in a deflated file")
+            begin, vr, length = _element(stream, syntax)
+            if length != _UNDEFINED:
+                if length < frames * frame_bytes or begin + frames * frame_bytes > size:
+                    raise RefusedError("truncated", f"{length} bytes of pixels, {frames * frame_bytes} are needed")
+                return FrameSource(path, header, frames, begin, vr, frame_bytes, (), bool(syntax.is_little_endian))
+            stream.seek(begin)
+            count, offsets = parse_fragments(stream)
+    except OSError as error:
+        raise RefusedError("unreadable", "the file cannot be read") from error
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise RefusedError("bad_header", f"the pixel data cannot be found ({type(error).__name__})") from error
+    # The first fragment is the offset table, which is none of the frames.
+    places = tuple(int(offset) for offset in offsets[1:]) if count == frames + 1 else ()
+    return FrameSource(path, header, frames, begin, vr, 0, places, True)
+
+
+def _element(stream: Any, syntax: Any) -> tuple[int, str, int]:
+    """(begin of the value, VR, length) of the Pixel Data element at which the stream stands (PS3.5 7.1)."""
+    order: Literal["little", "big"] = "little" if syntax.is_little_endian else "big"
+    head = stream.read(12)
+    tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
+    if tag in (0x7FE00008, 0x7FE00009):
+        raise RefusedError("bits", "floating point pixel data")
+    if tag != _PIXEL_DATA:
+        raise RefusedError("no_pixels", "there is no Pixel Data element")
+    if syntax.is_implicit_VR:
+        return stream.tell() - 4, "OW", int.from_bytes(head[4:8], order)
+    return stream.tell(), head[4:6].decode("ascii", "replace"), int.from_bytes(head[8:12], order)
