@@ -194,7 +194,7 @@ def show(out: Path) -> None:
         mean = np.mean(list(entry["aucs"].values()))
         aucs = " | ".join(f"{entry['aucs'][label]:.3f}" for label in LABELS)
         losses = ", ".join(
-            f"{entry['loss - ln K'][name]:.2f}" if name in entry["loss - ln K"] else "" for name in MODALITIES
+            f"{entry['loss - ln K'][name]:.2f}" if name in entry["loss - ln K"] else "–" for name in MODALITIES
         )
         print(f"| {entry['name']} | {mean:.3f} | {aucs} | {losses} | {entry['seconds']:.0f} |")
     for entry in entries:
