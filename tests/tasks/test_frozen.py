@@ -21,7 +21,7 @@ def cohort(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray
 
 def test_exclusive_classes_take_the_strength_that_is_best_on_validation() -> None:
     (bank, values), (chosen, chosen_values), (query, _) = cohort(0, 60, 3), cohort(1, 45, 3), cohort(2, 30, 3)
-    [scores] = linear_scores(bank, values, chosen, chosen_values, [query], exclusive=True)
+    scores = linear_scores(bank, values, chosen, chosen_values, query, exclusive=True)
     models = [
         make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500)).fit(bank, values.argmax(1))
         for strength in STRENGTHS
@@ -35,7 +35,7 @@ def test_findings_are_learnt_one_by_one_from_the_images_where_they_are_known() -
     bank, values = cohort(0, 60, 2)
     values[::5, 0] = np.nan
     query = cohort(2, 30, 2)[0]
-    [scores] = linear_scores(bank, values, *cohort(1, 40, 2), [query], exclusive=False)
+    scores = linear_scores(bank, values, *cohort(1, 40, 2), query, exclusive=False)
     known = ~np.isnan(values[:, 0])
     scaler = StandardScaler().fit(bank)
     candidates = [
@@ -54,6 +54,6 @@ def test_findings_are_learnt_one_by_one_from_the_images_where_they_are_known() -
 def test_a_finding_that_is_never_present_gets_no_score_and_breaks_nothing() -> None:
     bank, values = cohort(0, 20, 2)
     values[:, 1] = 0.0
-    [scores] = linear_scores(bank, values, *cohort(1, 20, 2), [bank], exclusive=False)
+    scores = linear_scores(bank, values, *cohort(1, 20, 2), bank, exclusive=False)
     assert (scores[:, 1] == 0).all()
     assert scores[:, 0].std() > 0

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from scoutview.commands.sources import device, find_encoder, source_images
+from scoutview.commands.sources import find_encoder, source_images
 from scoutview.encoders import embed_images
 from scoutview.store.catalog import write_parquet
+from scoutview.training import device
 
 
 def embed(

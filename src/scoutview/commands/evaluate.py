@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from scoutview.batches import Archive
-from scoutview.commands.sources import device
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
 from scoutview.tasks import class_targets, load_classifier, predict
 from scoutview.tasks.inputs import NetworkInputs
+from scoutview.training import device
 from scoutview.training.run_folder import read_config
 
 

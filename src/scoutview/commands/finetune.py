@@ -9,11 +9,11 @@ from typing import Any, Literal
 from rich.console import Console
 
 from scoutview.batches import Archive
-from scoutview.commands.sources import device, find_encoder
+from scoutview.commands.sources import find_encoder
 from scoutview.errors import UsageError
 from scoutview.report import write_report
 from scoutview.tasks import FinetuneSettings, class_targets, finetune_classification, save_classifier
-from scoutview.training import RunFolder
+from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import timestamp
 
 

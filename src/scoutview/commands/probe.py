@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from scoutview.batches import Archive
-from scoutview.commands.sources import device, find_encoder
+from scoutview.commands.sources import find_encoder
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.report import write_report
 from scoutview.tasks import probe_label
+from scoutview.training import device
 
 
 def probe(

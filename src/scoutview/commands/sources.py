@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from scoutview.batches import Archive, read_unit_image
 from scoutview.encoders import Encoder, load_encoder, untrained_encoder
@@ -39,11 +38,6 @@ def find_encoder(encoder: str, recipe: str = "small_cpu") -> Encoder:
 
 def _input_size(recipe: Recipe) -> int:
     return resolve(recipe, {}).input_size
-
-
-def device() -> str:
-    """Where networks run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def source_images(source: Path, preprocessing: Preprocessing, modality: Modality | None) -> Iterator[SourceImage]:

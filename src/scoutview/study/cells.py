@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, untrained_encoder
@@ -20,13 +19,10 @@ from scoutview.files import write_json
 from scoutview.study.fractions import labelled_part
 from scoutview.study.plan import RAW, REFERENCE, Cell, StudyPlan
 from scoutview.tasks import Targets, class_targets, finetune_classification, predict
-from scoutview.tasks.frozen import linear_scores, neighbour_scores
+from scoutview.tasks.frozen import RAW_SIZE, frozen_features, linear_scores, neighbour_scores, raw_pixels
 from scoutview.tasks.inputs import NetworkInputs
-from scoutview.training import RunFolder
+from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import read_metrics
-
-RAW_SIZE = 32
-"""Raw pixels are compared as 32 x 32 images."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +91,8 @@ class Study:
 
     def _features(self, encoder: str, seed: int, indices: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if encoder == RAW:
-            return self.raw.batch(indices).flatten(1).numpy()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        network = self.encoder(Cell("", encoder, 1.0, seed)).network.to(device).eval()
-        with torch.inference_mode():
-            parts = [network(self.inputs.batch(part).to(device)).cpu() for part in _blocks(indices)]
-        return torch.cat(parts).float().numpy()
-
-
-def _blocks(indices: tuple[int, ...], size: int = 64) -> list[tuple[int, ...]]:
-    return [indices[first : first + size] for first in range(0, len(indices), size)]
+            return raw_pixels(self.raw, indices)
+        return frozen_features(self.encoder(Cell("", encoder, 1.0, seed)), self.inputs, indices, device())
 
 
 def run_cell(study: Study, cell: Cell) -> None:
@@ -129,13 +117,12 @@ def run_cell(study: Study, cell: Cell) -> None:
         steps = settings.resolved_steps(len(train.indices))
         run = RunFolder(folder)
         run.prepare({**asdict(settings), "steps": steps, **asdict(cell)}, {})
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         labels = study.plan.tasks[cell.task]
         model = finetune_classification(
-            study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device, study.inputs
+            study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device(), study.inputs
         )
         run.close()
-        content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device).tolist()
+        content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
         lines = [line for line in read_metrics(folder) if "validation_auc" in line]
         content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
         content["seconds"] = run.seconds()
@@ -153,7 +140,7 @@ def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:
     place = {index: number for number, index in enumerate(parts.train.indices)}
     bank = whole[[place[index] for index in train.indices]]
     validation, test = (study.features(cell.encoder, seed, part.indices) for part in (parts.validation, parts.test))
-    [linear] = linear_scores(bank, train.values, validation, parts.validation.values, [test], train.exclusive)
+    linear = linear_scores(bank, train.values, validation, parts.validation.values, test, train.exclusive)
     neighbours = neighbour_scores(bank, train.values, test, train.exclusive)
     return {"linear": linear.tolist(), "neighbours": neighbours.tolist()}
 

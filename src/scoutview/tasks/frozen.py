@@ -9,12 +9,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from scoutview.encoders import Encoder
 from scoutview.metrics import knn_scores
 from scoutview.tasks.classification import mean_auc
+from scoutview.tasks.inputs import NetworkInputs
 
+RAW_SIZE = 32
+"""Raw pixels are compared as 32 x 32 images."""
+BATCH = 64
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Inverse regularisation of the logistic regression."""
 
@@ -23,25 +29,32 @@ Columns = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 
 
+def frozen_features(encoder: Encoder, inputs: NetworkInputs, indices: Sequence[int], device: str) -> Features:
+    """Features [image, F] of archive images, in evaluation mode."""
+    network = encoder.network.to(device).eval()
+    parts = [indices[first : first + BATCH] for first in range(0, len(indices), BATCH)]
+    with torch.inference_mode():
+        return torch.cat([network(inputs.batch(part).to(device)).cpu() for part in parts]).float().numpy()
+
+
+def raw_pixels(inputs: NetworkInputs, indices: Sequence[int]) -> Features:
+    """Pixels [image, row x column] as features: what a probe must beat to have needed a network."""
+    return inputs.batch(indices).flatten(1).numpy()
+
+
 def linear_scores(
     bank: Features,
     bank_values: Columns,
     chosen_on: Features,
     chosen_values: Columns,
-    queries: Sequence[Features],
+    query: Features,
     exclusive: bool,
-) -> list[Scores]:
-    """Probabilities [image, class] of each of `queries`, by the strength with the best mean AUC on `chosen_on`."""
+) -> Scores:
+    """Probabilities [image, class] of `query`, by the strength with the best mean AUC on `chosen_on`."""
     scaler = StandardScaler().fit(bank)
-    parts = [scaler.transform(part) for part in (chosen_on, *queries)]
-    best: list[Scores] = []
-    best_auc = -1.0
-    for strength in STRENGTHS:
-        scores = _logistic(scaler.transform(bank), bank_values, parts, exclusive, strength)
-        auc = mean_auc(scores[0], chosen_values)
-        if not best or auc > best_auc:
-            best, best_auc = scores[1:], auc
-    return best
+    bank, *parts = (scaler.transform(part) for part in (bank, chosen_on, query))
+    tried = [_logistic(bank, bank_values, parts, exclusive, strength) for strength in STRENGTHS]
+    return max(tried, key=lambda scores: mean_auc(scores[0], chosen_values))[1]
 
 
 def neighbour_scores(bank: Features, bank_values: Columns, query: Features, exclusive: bool) -> Scores:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from scoutview.batches import Archive, read_unit_image
-from scoutview.encoders import Encoder, embed_images, untrained_encoder
+from scoutview.batches import Archive
+from scoutview.encoders import Encoder, untrained_encoder
 from scoutview.metrics import knn_scores, macro_auc, patient_bootstrap
-from scoutview.tasks.frozen import linear_scores
-from scoutview.training import LabelTask, label_task
-from scoutview.views import network_input
-
-RAW_SIZE = 32
-"""Raw pixels are compared as 32 x 32 images."""
+from scoutview.tasks.frozen import RAW_SIZE, frozen_features, linear_scores, raw_pixels
+from scoutview.tasks.inputs import NetworkInputs
+from scoutview.training import label_task
 
 
 def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> dict[str, Any]:
@@ -31,18 +26,21 @@ def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> d
     test = label_task(archive, name, ("train",), ("test",))
     validation = label_task(archive, name, ("train",), ("validation",))
     untrained = untrained_encoder(encoder.architecture, encoder.input_size, encoder.preprocessing)
+    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.input_size)
+    raw = NetworkInputs(archive, encoder.preprocessing, RAW_SIZE)
+    parts = (test.bank, validation.query, test.query)
     kinds = [
-        ("this encoder", _features(archive, test, validation, encoder, device)),
-        ("same network, untrained", _features(archive, test, validation, untrained, device)),
-        ("raw pixels", _raw(archive, test, validation, encoder)),
+        ("this encoder", [frozen_features(encoder, inputs, part, device) for part in parts]),
+        ("same network, untrained", [frozen_features(untrained, inputs, part, device) for part in parts]),
+        ("raw pixels", [raw_pixels(raw, part) for part in parts]),
     ]
+    classes = np.eye(len(test.classes), dtype=np.float32)
     patients = archive.patients(test.query)
     rows = []
     for kind, (bank, chosen_on, query) in kinds:
         neighbours = knn_scores(bank, test.bank_targets, query, len(test.classes))
-        classes = np.eye(len(test.classes), dtype=np.float32)
-        [linear] = linear_scores(
-            bank, classes[test.bank_targets], chosen_on, classes[validation.query_targets], [query], exclusive=True
+        linear = linear_scores(
+            bank, classes[test.bank_targets], chosen_on, classes[validation.query_targets], query, exclusive=True
         )
         rows.append(
             {
@@ -59,30 +57,3 @@ def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> d
         "test_patients": len(set(patients.tolist())),
         "rows": rows,
     }
-
-
-Features = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
-
-
-def _parts(test: LabelTask, validation: LabelTask) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
-    return test.bank, validation.query, test.query
-
-
-def _features(archive: Archive, test: LabelTask, validation: LabelTask, encoder: Encoder, device: str) -> Features:
-    """Features of bank, validation query and test query."""
-
-    def embed(indices: Sequence[int]) -> npt.NDArray[np.float32]:
-        images = (read_unit_image(archive, index, encoder.preprocessing)[0] for index in indices)
-        return embed_images(encoder, images, device=device)
-
-    bank, chosen_on, query = (embed(part) for part in _parts(test, validation))
-    return bank, chosen_on, query
-
-
-def _raw(archive: Archive, test: LabelTask, validation: LabelTask, encoder: Encoder) -> Features:
-    def flat(indices: Sequence[int]) -> npt.NDArray[np.float32]:
-        images = (read_unit_image(archive, index, encoder.preprocessing)[0] for index in indices)
-        return np.stack([network_input(image, RAW_SIZE).ravel() for image in images])
-
-    bank, chosen_on, query = (flat(part) for part in _parts(test, validation))
-    return bank, chosen_on, query

@@ -4,7 +4,7 @@ In: settings. Out: a Fabric, learning rates by step, files that survive a kill.
 """
 
 from scoutview.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from scoutview.training.devices import make_fabric, resolve_precision, resolve_workers
+from scoutview.training.devices import device, make_fabric, resolve_precision, resolve_workers
 from scoutview.training.knn_probe import LabelTask, knn_probe, label_task, probe_tasks
 from scoutview.training.larc import scale_gradients
 from scoutview.training.run_folder import RunFolder
@@ -16,6 +16,7 @@ __all__ = [
     "RunFolder",
     "convert_batchnorm",
     "cosine_with_warmup",
+    "device",
     "knn_probe",
     "label_task",
     "latest_checkpoint",

@@ -11,6 +11,11 @@ from lightning_fabric import Fabric
 Precision = Literal["bf16-mixed", "32-true"]
 
 
+def device() -> str:
+    """Where networks run that are not trained under a Fabric."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def resolve_precision(wanted: str) -> tuple[Precision, str]:
     """(precision, reason). `auto` is bf16 where the processor multiplies it natively, else fp32."""
     if wanted == "bf16":
@@ -42,7 +47,7 @@ def make_fabric(precision: Precision) -> Fabric:
     else:
         local, total = int(os.environ.get("SLURM_NTASKS_PER_NODE", "1")), int(os.environ.get("SLURM_NTASKS", "1"))
     fabric = Fabric(
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        accelerator=device(),
         devices=local,
         num_nodes=max(total // local, 1),
         strategy="ddp" if total > 1 else "auto",
