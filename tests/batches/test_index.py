@@ -15,12 +15,13 @@ from samples import make_store
 
 from scoutview.batches import Archive
 from scoutview.errors import RunError
-from scoutview.store import SPLITS, Annotation, IndexRow, Store, add_annotations, open_index, text_hash
+from scoutview.store import SPLITS, Annotation, IndexRow, Store, StoreIndex, add_annotations, open_index, text_hash
 from scoutview.store.catalog import read_parquet, rows_of, rows_to_table, write_parquet
 
 
 def test_every_record_holds_the_values_of_its_row_and_survives_pickling(small_store: Path) -> None:
     rows = {(row.shard, row.offset_in_shard): row for row in Store.open(small_store).rows()}
+    in_order = Store.open(small_store).rows()
     index = pickle.loads(pickle.dumps(open_index(Store.open(small_store))))
     assert len(index) == len(rows)
     images = {}
@@ -28,6 +29,7 @@ def test_every_record_holds_the_values_of_its_row_and_survives_pickling(small_st
         record = index.row(number)
         row = rows[record.shard, record.offset_in_shard]
         images[row.image] = number
+        assert in_order[index.row_number[number]] == row
         for field in fields(IndexRow):
             if field.name != "place":
                 assert getattr(record, field.name) == getattr(row, field.name), field.name
@@ -40,6 +42,10 @@ def test_images_of_a_series_lie_together_wherever_the_shards_have_them(tmp_path:
     store = make_store(tmp_path / "store", images=24, series=5)
     index = open_index(store)
     by_place = {(row.shard, row.offset_in_shard): row.series for row in store.rows()}
+    rows = store.rows()
+    assert [rows[index.row_number[number]].offset_in_shard for number in range(len(index))] == [
+        index.row(number).offset_in_shard for number in range(len(index))
+    ]
     for first, last in index.ranges.values():
         names = [by_place[index.row(number).shard, index.row(number).offset_in_shard] for number in range(first, last)]
         assert names == [
@@ -64,11 +70,20 @@ def test_the_index_follows_the_catalog(tmp_path: Path) -> None:
     assert len(index) == 4 * 8 + 8
 
 
+def use(index: StoreIndex, name: str) -> None:
+    """Read a file of the index as training does."""
+    if name == "records":
+        for number in range(len(index)):
+            index.row(number)
+    else:
+        getattr(index, {"row": "row_number"}.get(name, name))
+
+
 def test_flips_in_the_index_are_noticed_before_use(tmp_path: Path) -> None:
     path = tmp_path / "store"
     make_store(path, images=4)
     folder = open_index(Store.open(path)).folder
-    for name in ("records", "series", "split", "image"):
+    for name in ("records", "series", "split", "image", "row"):
         file = folder / f"{name}.bin"
         original = file.read_bytes()
         for place in np.linspace(0, len(original) - 1, 60).astype(int):
@@ -77,7 +92,7 @@ def test_flips_in_the_index_are_noticed_before_use(tmp_path: Path) -> None:
             file.write_bytes(bytes(data))
             index = open_index(Store.open(path))
             with pytest.raises(RunError, match="derived and built again"):
-                _ = [index.row(number) for number in range(len(index))] if name == "records" else getattr(index, name)
+                use(index, name)
         file.write_bytes(original)
     (folder / "records.bin").write_bytes(b"")
     assert len(open_index(Store.open(path))) == 16  # built again

@@ -161,7 +161,8 @@ class Lanes:
     def _last_series(self, epoch: int, places: int) -> frozenset[int]:
         """The series that the first lanes show in their last step of an epoch."""
         if epoch not in self.seams:
-            self.seams.clear()
+            if len(self.seams) > _PAGE:  # a page of short lanes goes through as many epochs
+                self.seams.clear()
             found = set()
             for number in range(places):
                 lane = self._lane(number, epoch)

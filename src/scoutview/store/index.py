@@ -57,8 +57,14 @@ RECORD = np.dtype(
 shard; checksum: crc32 of the bytes before it; the others: see `ImageRow`."""
 
 CHECKED = RECORD.itemsize - 4
-COLUMNS: dict[str, np.dtype[Any]] = {"series": np.dtype("<u4"), "split": np.dtype("u1"), "image": np.dtype("<u8")}
-"""series: number of the series in its modality, ascending; split: number in SPLITS; image: `text_hash` of its id."""
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "series": np.dtype("<u4"),
+    "split": np.dtype("u1"),
+    "image": np.dtype("<u8"),
+    "row": np.dtype("<u4"),
+}
+"""series: number of the series in its modality, ascending; split: number in SPLITS; image: `text_hash` of its id;
+row: number of its row in the merged catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,11 @@ class StoreIndex:
     def image(self) -> Any:
         """`text_hash` of the image id, uint64 [image]."""
         return self._checked("image")
+
+    @cached_property
+    def row_number(self) -> Any:
+        """Number of the row in the merged catalog, uint32 [image]."""
+        return self._checked("row")
 
     @cached_property
     def shards(self) -> Any:

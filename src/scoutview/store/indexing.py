@@ -179,9 +179,11 @@ def _sort_by_series(folder: Path, progress: _Progress) -> dict[str, tuple[int, i
         count = int(length[runs].sum())
         ranges[name] = (begin, begin + count)
         begin += count
-    with (folder / "series.bin").open("wb") as stream:
+    with (folder / "series.bin").open("wb") as of_series, (folder / "row.bin").open("wb") as of_row:
         for part in np.array_split(order, -(-len(order) // _CHUNK)):
-            stream.write(np.repeat(numbers[part], length[part]).astype(COLUMNS["series"]).tobytes())
+            of_series.write(np.repeat(numbers[part], length[part]).astype(COLUMNS["series"]).tobytes())
+            within = np.arange(length[part].sum()) - np.repeat(np.cumsum(length[part]) - length[part], length[part])
+            of_row.write((np.repeat(first[part], length[part]) + within).astype(COLUMNS["row"]).tobytes())
     if not np.array_equal(order, np.arange(len(order))):
         for file in ("records", "image", "split"):
             kind = RECORD if file == "records" else COLUMNS[file]
