@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +96,7 @@ def part_of(archive: Archive, modality: str | None, one_per_patient: bool) -> Ar
         for index, row in enumerate(archive.rows)
         if modality in (None, row.modality) and (not one_per_patient or first[row.patient] == index)
     ]
-    rows = tuple(archive.rows[index] for index in kept)
-    return replace(archive, rows=rows, store_of=tuple(archive.store_of[index] for index in kept))
+    return archive.only(kept)
 
 
 def score(features: npt.NDArray[np.float32], tasks: dict[str, Any]) -> dict[str, float]:

@@ -27,8 +27,7 @@ def dataset_of(archive: Archive, preprocessing: Preprocessing) -> ViewDataset:
 
 
 def plan_of(archive: Archive) -> BatchPlan:
-    images = {name: archive.indices(name) for name in archive.modalities()}
-    return BatchPlan.make(images, [row.image for row in archive.rows], 16, 0)
+    return BatchPlan.make(archive.select(), 16, 0)
 
 
 def test_batches_are_the_same_with_and_without_workers_and_when_started_late(small_store: Path) -> None:

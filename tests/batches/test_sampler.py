@@ -8,16 +8,25 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from scoutview.batches import BatchPlan
+from scoutview.batches import BatchPlan, Selection
+from scoutview.batches import sampler as sampler_module
+from scoutview.batches.selection import CHUNK, Joined
 from scoutview.errors import UsageError
+
+
+def selection_of(series: np.ndarray, first: int = 0, chosen: np.ndarray | None = None) -> Selection:
+    """A selection of images whose series have these ascending numbers."""
+    flags = np.ones(len(series), dtype=bool) if chosen is None else chosen
+    return Selection.of(flags, Joined.of([np.asarray(series)], [0]), first)
 
 
 def make_plan(counts: tuple[int, ...] = (50, 31, 90, 24), batch: int = 48, seed: int = 3, ranks: int = 1) -> BatchPlan:
     edges = np.cumsum([0, *counts])
     names = ("xray", "ct", "mr", "us")
-    images = {name: list(range(edges[k], edges[k + 1])) for k, name in enumerate(names[: len(counts)])}
-    series = [f"image-{index}" for index in range(edges[-1])]
-    return BatchPlan.make(images, series, batch, seed, ranks)
+    selections = {
+        name: selection_of(np.arange(counts[k]), int(edges[k])) for k, name in enumerate(names[: len(counts)])
+    }
+    return BatchPlan.make(selections, batch, seed, ranks)
 
 
 def test_every_image_once_per_epoch_also_across_batches_that_straddle_epochs() -> None:
@@ -33,11 +42,14 @@ def test_every_image_once_per_epoch_also_across_batches_that_straddle_epochs() -
 
 
 def test_orders_differ_between_epochs_seeds_and_modalities() -> None:
-    plan = make_plan((40, 40), batch=80)
-    first, second = ([draw.index for draw in plan.batch(step)] for step in (0, 1))
-    assert first[:40] != second[:40]
-    assert [index - 40 for index in first[40:]] != first[:40]
-    other = [draw.index for draw in make_plan((40, 40), batch=80, seed=4).batch(0)]
+    plan = make_plan((40, 40), batch=8)
+    first, second = (
+        [draw.index for step in steps for draw in plan.batch(step)] for steps in (range(10), range(10, 20))
+    )
+    assert sorted(first) == sorted(second) == list(range(80))
+    assert first != second
+    assert [index - 40 for index in first if index >= 40] != [index for index in first if index < 40]
+    other = [draw.index for step in range(10) for draw in make_plan((40, 40), batch=8, seed=4).batch(step)]
     assert other != first
 
 
@@ -59,16 +71,23 @@ def test_any_step_can_be_asked_for_first() -> None:
     assert make_plan().batch(123) == [*make_plan().batches(0, 124)][123]
 
 
-def series_plan(per_series: list[int], batch: int, seed: int) -> tuple[BatchPlan, list[str]]:
-    series = [f"s{number}" for number, count in enumerate(per_series) for _ in range(count)]
-    return BatchPlan.make({"ct": range(len(series))}, series, batch, seed), series
+def series_plan(per_series: list[int], batch: int, seed: int) -> tuple[BatchPlan, list[int]]:
+    series = np.repeat(np.arange(len(per_series)), per_series)
+    return BatchPlan.make({"ct": selection_of(series)}, batch, seed), series.tolist()
 
 
+@pytest.mark.parametrize("window", [1, 2, 8])
 @pytest.mark.parametrize("seed", range(5))
-def test_slices_of_a_series_do_not_meet_when_there_are_four_series_per_place(seed: int) -> None:
+def test_slices_of_a_series_do_not_meet_when_there_are_four_series_per_place(
+    seed: int, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In lanes of one block and of many, in windows of one block and of several, over four epochs."""
+    if window < 8:
+        monkeypatch.setattr(sampler_module, "BLOCK", 64 // window)
+    monkeypatch.setattr(sampler_module, "WINDOW", window)
     generator = np.random.default_rng(seed)
-    plan, series = series_plan([int(count) for count in generator.integers(1, 30, 40)], 10, seed)
-    assert plan.orders[0].separates_series
+    plan, series = series_plan([int(count) for count in generator.integers(1, 16, 120)], 10, seed)
+    assert plan.lanes[0].separates_series
     for step in range(4 * len(series) // 10):
         names = [series[draw.index] for draw in plan.batch(step)]
         assert len(set(names)) == len(names), f"step {step}"
@@ -76,10 +95,54 @@ def test_slices_of_a_series_do_not_meet_when_there_are_four_series_per_place(see
 
 def test_with_fewer_series_they_are_spread_and_nothing_is_lost() -> None:
     plan, series = series_plan([40] * 6, 12, 0)
-    assert not plan.orders[0].separates_series
+    assert not plan.lanes[0].separates_series
     worst = max(max(Counter(series[draw.index] for draw in plan.batch(step)).values()) for step in range(20))
     assert worst <= 4  # spread evenly, twelve places hold two of each of six series
     assert sorted(draw.index for step in range(20) for draw in plan.batch(step)) == list(range(240))
+
+
+def test_series_that_fill_a_lane_are_not_promised_to_be_kept_apart() -> None:
+    assert not series_plan([200] + [1] * 39, 10, 0)[0].lanes[0].separates_series
+    assert series_plan([11] + [1] * 230, 10, 0)[0].lanes[0].separates_series
+
+
+def test_a_lane_shows_one_part_of_the_archive_and_reads_few_stretches_of_it_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sampler_module, "BLOCK", 10)
+    monkeypatch.setattr(sampler_module, "WINDOW", 3)
+    plan = BatchPlan.make({"ct": selection_of(np.arange(4003))}, 8, 0)
+    lanes = np.array([[draw.index for draw in plan.batch(step)] for step in range(2001)]).T
+    for number, lane in enumerate(lanes):
+        # 4003 / 8 images each; the borders move by less than a quarter of the number of lanes.
+        assert lane.min() >= number * 4003 // 8 - 2
+        assert lane.max() <= (number + 1) * 4003 // 8 + 2
+        for begin in range(0, 450, 30):
+            places = np.sort(lane[begin : begin + 30])
+            assert 1 + np.sum(np.diff(places) > 10) <= 6  # of two windows of three blocks, each of ten images
+
+
+def brute_selection(chosen: np.ndarray, first: int) -> list[int]:
+    return [first + place for place, flag in enumerate(chosen) if flag]
+
+
+@pytest.mark.parametrize("share", [0.003, 0.5, 1.0])
+def test_a_selection_is_the_list_of_its_images(share: float) -> None:
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(1, 400, 150)
+    series = np.repeat(np.arange(150), lengths)
+    chosen = generator.random(len(series)) < share
+    cut = 2 * CHUNK + 5
+    joined = Joined.of([series[:cut], series[cut:] - 7], [0, 7])
+    selection = Selection.of(chosen, joined, 1000)
+    expected = brute_selection(chosen, 1000)
+    assert len(selection) == len(expected)
+    for begin, end in [(0, len(expected)), (0, 1), (len(expected) - 1, len(expected)), (3, 3), (2, len(expected) - 4)]:
+        assert selection.indices(begin, end).tolist() == expected[begin:end]
+    names = [int(series[index - 1000]) for index in expected]
+    assert selection.series_of(np.array(expected)).tolist() == names
+    assert selection.series_count == len(set(names))
+    assert selection.longest_series == max(Counter(names).values())
 
 
 def test_passes_count_how_often_a_modality_was_seen() -> None:

@@ -121,7 +121,7 @@ def test_the_number_of_loader_processes_changes_nothing(undisturbed: Path, small
 
 def test_two_ranks_train_what_one_does(small_store: Path, tmp_path: Path) -> None:
     """Steps 1 and 2 of the whole command; that gradients are equal is shown in float64 in test_two_ranks."""
-    settings = {**SMALL, "steps": 2, "log_every": 1, "probe_every": 0}
+    settings = {**SMALL, "steps": 2, "log_every": 1, "probe_every": 0, "precision": "fp32"}
     pretrain([small_store], out=tmp_path / "one", **settings)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = command(small_store, tmp_path / "two", settings)[1:]

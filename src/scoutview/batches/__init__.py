@@ -7,5 +7,6 @@ from scoutview.batches.archive import Archive
 from scoutview.batches.loader import TrainingBatch, view_loader
 from scoutview.batches.reading import read_unit_image
 from scoutview.batches.sampler import BatchPlan, Draw
+from scoutview.batches.selection import Selection
 
-__all__ = ["Archive", "BatchPlan", "Draw", "TrainingBatch", "read_unit_image", "view_loader"]
+__all__ = ["Archive", "BatchPlan", "Draw", "Selection", "TrainingBatch", "read_unit_image", "view_loader"]

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from scoutview.batches.rows import Rows, Segment
+from scoutview.batches.selection import Joined, Numbers, Selection
 from scoutview.errors import UsageError
 from scoutview.images import MODALITIES
-from scoutview.store import ImageRow, Store, image_labels, read_annotations, split_of
+from scoutview.store import (
+    SPLITS,
+    IndexRow,
+    Store,
+    image_labels,
+    open_index,
+    read_annotations,
+    rows_about,
+    split_of,
+    text_hash,
+)
 from scoutview.views import ReferenceEnergies
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Images of one or more stores, sorted by modality and image id; an image in two stores counts once.
+    """Images of one or more stores, by modality, then store, then series; an image in two stores counts once.
 
-    rows[i] is stored in stores[store_of[i]]; split_of maps image ids to "train", "validation" or "test";
-    labels maps label name -> image id -> value.
+    What is read of each image is mapped from the index of its store, so that any number of images takes no memory.
     """
 
     stores: tuple[Store, ...]
-    rows: tuple[ImageRow, ...]
-    store_of: tuple[int, ...]
-    splits: dict[str, str]
-    labels: dict[str, dict[str, str]]
+    segments: tuple[Segment, ...]
 
     @classmethod
     def open(cls, paths: Sequence[Path | str]) -> Self:
@@ -38,41 +45,126 @@ class Archive:
 
         Raises:
             UsageError: if a folder is no store, or none of them holds an image.
+            RunError: if a catalog is damaged.
         """
         stores = tuple(Store.open(path) for path in paths)
-        found: dict[str, tuple[int, ImageRow]] = {}
-        splits: dict[str, str] = {}
-        labels: dict[str, dict[str, str]] = {}
-        for number, store in enumerate(stores):
-            rows = store.rows()
-            annotations = read_annotations(store)
-            for row in rows:
-                found.setdefault(row.image, (number, row))
-            splits.update(split_of(rows, annotations))
-            for name, values in image_labels(annotations, rows).items():
-                labels.setdefault(name, {}).update(values)
-        if not found:
+        indexes = [open_index(store) for store in stores]
+        segments: list[Segment] = []
+        for modality in MODALITIES:
+            held: list[Segment] = []
+            for number, index in enumerate(indexes):
+                if modality in index.ranges:
+                    segment = Segment(modality, number, index, *index.ranges[modality])
+                    held.append(segment.without_copies_of(held, stores))
+            segments += [segment for segment in held if len(segment)]
+        if not segments:
             names = ", ".join(str(path) for path in paths)
             raise UsageError(f"{names} holds no image: take some in with scoutview ingest")
-        order = sorted(found.values(), key=lambda entry: (MODALITIES.index(entry[1].modality), entry[1].image))
-        return cls(stores, tuple(row for _, row in order), tuple(number for number, _ in order), splits, labels)
+        return cls(stores, tuple(segments))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without labels and splits, which a loader process does not need."""
+        return {"stores": self.stores, "segments": self.segments}
+
+    @cached_property
+    def starts(self) -> Numbers:
+        """Archive index of the first image of each segment, and the number of images."""
+        return np.cumsum([0, *(len(segment) for segment in self.segments)])
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The catalog rows of the images, read when asked for."""
+        return Rows(self.stores, self.segments)
+
+    def place(self, index: int) -> tuple[Store, IndexRow]:
+        """The store of image `index`, and what reading it needs."""
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        segment = self.segments[number]
+        return self.stores[segment.store], segment.index.row(segment.number(index - int(self.starts[number])))
+
+    def modality_of(self, index: int) -> str:
+        """The modality of image `index`."""
+        return self.segments[int(np.searchsorted(self.starts, index, side="right")) - 1].modality
 
     def store(self, index: int) -> Store:
         """The store that holds image `index`."""
-        return self.stores[self.store_of[index]]
+        return self.place(index)[0]
+
+    @cached_property
+    def labels(self) -> dict[str, dict[str, str]]:
+        """label name -> image id -> value. Of the catalog, only what labels speak of is read.
+
+        Raises:
+            RunError: if annotations or the catalog are damaged.
+        """
+        labels: dict[str, dict[str, str]] = {}
+        for store in self.stores:
+            annotations = [entry for entry in read_annotations(store) if entry.kind == "label"]
+            rows = rows_about(store, {entry.target for entry in annotations})
+            for name, values in image_labels(annotations, rows).items():
+                labels.setdefault(name, {}).update(values)
+        return labels
+
+    @cached_property
+    def splits(self) -> tuple[npt.NDArray[np.uint8], ...]:
+        """Number in SPLITS of every image of each store's index: what annotations say, else what ingest set."""
+        splits: dict[int, npt.NDArray[np.uint8]] = {}
+        for segment in self.segments:
+            if segment.store in splits:
+                continue
+            splits[segment.store] = segment.index.split
+            store = self.stores[segment.store]
+            annotations = [entry for entry in read_annotations(store) if entry.kind == "split"]
+            said = split_of(rows_about(store, {entry.target for entry in annotations}), annotations)
+            if said:
+                changed = np.array(segment.index.split)
+                places, values = _places_of(segment.index.image, said)
+                changed[places] = [SPLITS.index(value) for value in values]
+                splits[segment.store] = changed
+        return tuple(splits.get(number, np.zeros(0, np.uint8)) for number in range(len(self.stores)))
+
+    def select(self, splits: Collection[str] = SPLITS) -> dict[str, Selection]:
+        """modality -> its images in the given splits; modalities without any are left out."""
+        selections = {}
+        for modality in dict.fromkeys(segment.modality for segment in self.segments):
+            mine = [number for number, segment in enumerate(self.segments) if segment.modality == modality]
+            parts = [self.segments[number] for number in mine]
+            chosen = np.concatenate([self._chosen(part, splits) for part in parts])
+            columns = [part.column(part.index.series) for part in parts]
+            added = np.cumsum([0, *(int(column[-1]) + 1 for column in columns)])
+            selection = Selection.of(chosen, Joined.of(columns, added.tolist()), int(self.starts[mine[0]]))
+            if len(selection):
+                selections[modality] = selection
+        return selections
+
+    def _chosen(self, segment: Segment, splits: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Flags [image of the segment]."""
+        wanted = np.array([name in splits for name in SPLITS])
+        flags: npt.NDArray[np.bool_] = wanted[segment.column(self.splits[segment.store])]
+        return flags
+
+    def only(self, indices: Sequence[int]) -> Archive:
+        """The archive with some of its images; indices ascend."""
+        kept = np.asarray(indices)
+        segments = []
+        for segment, first, last in zip(self.segments, self.starts, self.starts[1:], strict=False):
+            mine = kept[(kept >= first) & (kept < last)] - first
+            segments += [replace(segment, kept=segment.numbers(mine))] if len(mine) else []
+        return Archive(self.stores, tuple(segments))
 
     def indices(self, modality: str | None = None, splits: Collection[str] = SPLITS) -> list[int]:
         """Indices of the images of a modality (all when None) in the given splits, ascending."""
-        return [
-            index
-            for index, row in enumerate(self.rows)
-            if modality in (None, row.modality) and self.splits[row.image] in splits
+        found = [
+            np.flatnonzero(self._chosen(segment, splits)) + start
+            for segment, start in zip(self.segments, self.starts, strict=False)
+            if modality in (None, segment.modality)
         ]
+        return [index for part in found for index in part.tolist()]
 
     def modalities(self, splits: Collection[str] = SPLITS) -> list[str]:
         """The modalities with at least one image in the given splits, in the order of MODALITIES."""
-        present = {self.rows[index].modality for index in self.indices(splits=splits)}
-        return [modality for modality in MODALITIES if modality in present]
+        present = [segment.modality for segment in self.segments if self._chosen(segment, splits).any()]
+        return list(dict.fromkeys(present))
 
     def patients(self, indices: Sequence[int]) -> npt.NDArray[np.str_]:
         """Patient keys [image]."""
@@ -87,7 +179,12 @@ class Archive:
         if name not in self.labels:
             known = ", ".join(sorted(self.labels)) or "none: add some with scoutview label"
             raise UsageError(f"no image has a label {name!r}; labels in the store: {known}")
-        return [index for index in self.indices(splits=splits) if self.rows[index].image in self.labels[name]]
+        indices: list[int] = []
+        for segment, start in zip(self.segments, self.starts, strict=False):
+            places, _ = _places_of(segment.column(segment.index.image), self.labels[name])
+            chosen = self._chosen(segment, splits)
+            indices += [place + int(start) for place in places.tolist() if chosen[place]]
+        return indices
 
     def label_values(self, name: str, indices: Sequence[int]) -> list[str]:
         """The values of label `name` of images that have it."""
@@ -117,3 +214,13 @@ class Archive:
         return ReferenceEnergies(
             np.asarray(usable[0]["short_sides"], dtype=np.float64), mean, np.sqrt(np.maximum(variance, 0.0))
         )
+
+
+def _places_of(hashes: npt.NDArray[np.uint64], values: Mapping[str, str]) -> tuple[Numbers, Iterable[str]]:
+    """(ascending places of the images of `values` among those with these hashes, the value of each)."""
+    images = list(values)
+    wanted = text_hash(images)
+    order = np.argsort(wanted)
+    places = np.flatnonzero(np.isin(hashes, wanted))
+    which = order[np.searchsorted(wanted, hashes[places], sorter=order)]
+    return places, [values[images[number]] for number in which.tolist()]

@@ -76,7 +76,7 @@ class ViewDataset(Dataset[ViewSample]):
             self.settings,
             shape,
             spectrum,
-            self.references[self.archive.rows[draw.index].modality],
+            self.references[self.archive.modality_of(draw.index)],
             seed=self.seed,
             step=draw.step,
             position=draw.position,

@@ -20,8 +20,8 @@ def read_unit_image(
     Raises:
         DamagedRecordError: if the stored bytes are not those that were written.
     """
-    row = archive.rows[index]
-    pixels, spectrum = archive.store(index).read_record(row)
+    store, row = archive.place(index)
+    pixels, spectrum = store.read_record(row)
     image = preprocess(pixels, row, preprocessing)
     if row.spectrum_preprocessing != preprocessing.identity():
         spectrum = radial_spectrum(image)

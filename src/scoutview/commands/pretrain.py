@@ -53,7 +53,8 @@ def pretrain(
     chosen = load_recipe(recipe, settings)
     archive = Archive.open(stores)
     initial = _initial(init, chosen.encoder)
-    images = {name: len(archive.indices(name, chosen.splits)) for name in archive.modalities(chosen.splits)}
+    selections = archive.select(chosen.splits)
+    images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
     run = RunFolder(out, writes=fabric.global_rank == 0)
@@ -62,7 +63,8 @@ def pretrain(
         print(f"{out} is finished: {out / 'report.html'}")
         return out
     console = Console(stderr=True)
-    _announce(console, archive, resolved, images, fabric.world_size)
+    plan = BatchPlan.make(selections, chosen.batch_size, chosen.seed, fabric.world_size)
+    _announce(console, resolved, plan, fabric.world_size)
     provenance = {
         "method": chosen.method,
         "steps": chosen.steps,
@@ -97,11 +99,11 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
     names = archive.modalities(recipe.splits)
     references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
     dataset = ViewDataset(archive, preprocessing, views, references, recipe.seed)
-    images = {name: archive.indices(name, recipe.splits) for name in names}
-    series = [row.series or row.image for row in archive.rows]
-    plan = BatchPlan.make(images, series, len(names), recipe.seed)
+    # With one place per modality, a batch shows one image of each, and the first batches show different ones.
+    plan = BatchPlan.make(archive.select(recipe.splits), len(names), recipe.seed)
     for number, name in enumerate(names):
-        draws = [Draw(0, place, plan.orders[number].at(place)) for place in range(min(SHEET_IMAGES, len(images[name])))]
+        shown = range(min(SHEET_IMAGES, len(plan.lanes[number].selection)))
+        draws = [Draw(0, place, plan.batch(place)[number].index) for place in shown]
         batch = collate_views([dataset[draw] for draw in draws], len(draws))
         groups = render_views(batch.views, views.view_sizes())
         rows = []
@@ -135,24 +137,27 @@ def _stores(archive: Archive, images: dict[str, int]) -> list[dict[str, Any]]:
         return [{"path": str(store.path), "snapshot": store.snapshot(), "images": images}]
     entries = []
     for number, store in enumerate(archive.stores):
-        mine = [row.modality for row, owner in zip(archive.rows, archive.store_of, strict=True) if owner == number]
-        counts = {name: mine.count(name) for name in images}
+        held = {part.modality: len(part) for part in archive.segments if part.store == number}
+        counts = {name: held.get(name, 0) for name in images}
         entries.append({"path": str(store.path), "snapshot": store.snapshot(), "images": counts})
     return entries
 
 
-def _announce(console: Console, archive: Archive, settings: Settings, images: dict[str, int], ranks: int) -> None:
-    recipe = settings.recipe
-    share = recipe.batch_size // len(images)
-    console.print(f"{sum(images.values())} images of {len(images)} modalities, {ranks} rank(s)", highlight=False)
+def _announce(console: Console, settings: Settings, plan: BatchPlan, ranks: int) -> None:
+    images = [len(lanes.selection) for lanes in plan.lanes]
+    console.print(f"{sum(images)} images of {len(images)} modalities, {ranks} rank(s)", highlight=False)
     for key, reason in settings.reasons.items():
         console.print(f"  {key}: {getattr(settings, key)} ({reason})", highlight=False)
-    for name, count in images.items():
-        repeats = recipe.steps * share / count
+    for name, lanes in zip(plan.modalities, plan.lanes, strict=True):
+        count, series = len(lanes.selection), lanes.selection.series_count
+        repeats = settings.recipe.steps * plan.share / count
         console.print(f"  {name}: {count} images, each seen {repeats:.1f} times", highlight=False)
-        series = {archive.rows[index].series or archive.rows[index].image for index in archive.indices(name)}
-        if len(series) < 4 * share:
-            console.print(f"  {name}: {len(series)} series for {share} places, so slices of one can meet in a batch")
+        if not lanes.separates_series:
+            console.print(
+                f"  {name}: {series} series (up to {lanes.selection.longest_series} images) for {plan.share} places, "
+                "so slices of one can meet in a batch",
+                highlight=False,
+            )
     if torch.cuda.is_available():
         console.print(f"  device: {torch.cuda.get_device_name(0)}", highlight=False)
 

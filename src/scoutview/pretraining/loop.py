@@ -74,9 +74,8 @@ def run_pretraining(
     """
     recipe = settings.recipe
     preprocessing = initial.preprocessing if initial else Preprocessing()
-    images = {name: archive.indices(name, recipe.splits) for name in archive.modalities(recipe.splits)}
-    series = [row.series or row.image for row in archive.rows]
-    plan = BatchPlan.make(images, series, recipe.batch_size, recipe.seed, fabric.world_size)
+    selections = archive.select(recipe.splits)
+    plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size)
 
     torch.manual_seed(recipe.seed)
     encoder = initial.network if initial else make_resnet(recipe.encoder)
@@ -95,7 +94,7 @@ def run_pretraining(
         archive,
         preprocessing,
         recipe.view_settings(),
-        {name: archive.reference_energies(name, preprocessing.identity()) for name in images},
+        {name: archive.reference_energies(name, preprocessing.identity()) for name in selections},
         recipe.seed,
     )
     loader = view_loader(

@@ -11,23 +11,30 @@ from scoutview.store.annotations import (
     image_labels,
     mask_annotation,
     read_annotations,
+    rows_about,
     split_of,
 )
-from scoutview.store.catalog import ImageRow, rows_to_table
+from scoutview.store.catalog import ImageRow, rows_of, rows_to_table
 from scoutview.store.fsck import Damage, check_store
+from scoutview.store.index import SPLITS, IndexRow, StoreIndex, text_hash
+from scoutview.store.indexing import open_index
+from scoutview.store.merging import read_catalog_file
 from scoutview.store.reading import DamagedRecordError, Store
 from scoutview.store.shards import Record, make_record
 from scoutview.store.volumes import Volume, read_volume, volumes_of
 from scoutview.store.writing import StoreWriter
 
 __all__ = [
+    "SPLITS",
     "UNCERTAIN",
     "Annotation",
     "Damage",
     "DamagedRecordError",
     "ImageRow",
+    "IndexRow",
     "Record",
     "Store",
+    "StoreIndex",
     "StoreWriter",
     "Volume",
     "add_annotations",
@@ -36,9 +43,14 @@ __all__ = [
     "image_labels",
     "make_record",
     "mask_annotation",
+    "open_index",
     "read_annotations",
+    "read_catalog_file",
     "read_volume",
+    "rows_about",
+    "rows_of",
     "rows_to_table",
     "split_of",
+    "text_hash",
     "volumes_of",
 ]

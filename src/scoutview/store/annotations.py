@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from scoutview.errors import RunError
-from scoutview.store.catalog import ImageRow, read_parquet, write_parquet
+from scoutview.store.catalog import read_parquet, write_parquet
 from scoutview.store.masks import decode_mask, encode_mask
 from scoutview.store.reading import Store
 from scoutview.store.writing import write_error
@@ -74,6 +76,29 @@ class Annotation:
     reader: str = ""
     source: str = ""
     mask: bytes | None = None
+
+
+class Named(Protocol):
+    """What statements refer to: a catalog row has it."""
+
+    @property
+    def image(self) -> str: ...
+    @property
+    def series(self) -> str: ...
+    @property
+    def study(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageNames:
+    """The columns of a catalog row that `Named` asks for."""
+
+    image: str
+    series: str
+    study: str
+    split: str
 
 
 def mask_annotation(
@@ -146,6 +171,25 @@ def read_annotations(store: Store) -> list[Annotation]:
     return [entry for key in sorted(groups) for entry in groups[key]]
 
 
+def rows_about(store: Store, targets: Collection[str]) -> list[ImageNames]:
+    """The images that statements about these targets are about; other rows of the catalog are not kept in memory.
+
+    Raises:
+        RunError: if a file of the catalog is damaged.
+    """
+    merged = store.merged_catalog()
+    if not targets or merged is None:
+        return []
+    wanted = pa.array(sorted(targets))
+    found: list[ImageNames] = []
+    with pq.ParquetFile(merged, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(columns=["image", "series", "study", "split"]):
+            image, series, study = (pc.is_in(batch.column(name), wanted) for name in ("image", "series", "study"))
+            rows = batch.filter(pc.or_(image, pc.or_(series, study)))
+            found += [ImageNames(**row) for row in rows.to_pylist()]
+    return found
+
+
 def _annotations_in(table: Any) -> list[Annotation]:
     """The rows of a file of annotations; one that was written before there were masks has no such column."""
     entries = []
@@ -168,7 +212,7 @@ def _grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:
     return groups
 
 
-def image_labels(annotations: Iterable[Annotation], rows: Iterable[ImageRow]) -> dict[str, dict[str, str]]:
+def image_labels(annotations: Iterable[Annotation], rows: Iterable[Named]) -> dict[str, dict[str, str]]:
     """label name -> image id -> value, by this consensus:
 
     Of one reader, what is said of the image counts before what is said of its series, and that before its study.
@@ -195,7 +239,7 @@ def image_labels(annotations: Iterable[Annotation], rows: Iterable[ImageRow]) ->
     return labels
 
 
-def split_of(rows: Iterable[ImageRow], annotations: Iterable[Annotation]) -> dict[str, str]:
+def split_of(rows: Iterable[Named], annotations: Iterable[Annotation]) -> dict[str, str]:
     """image id -> split: what an annotation says, else what the hash of the patient key gave at ingest."""
     said: dict[str, str] = {
         annotation.target: annotation.value for annotation in annotations if annotation.kind == "split"

@@ -17,8 +17,10 @@ import pyarrow as pa
 
 from scoutview.errors import RunError, UsageError
 from scoutview.images import Spectrum, decode_spectrum
-from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, rows_of, with_all_columns, write_parquet
+from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, rows_of, with_all_columns
 from scoutview.store.codec import LEVELS, decode
+from scoutview.store.index import IndexRow
+from scoutview.store.merging import derived_folder, merge_catalog, only_builder, read_catalog_file, remove_derived
 
 STORE_VERSION = 1
 
@@ -84,24 +86,32 @@ class Store:
         Raises:
             RunError: if a catalog file is damaged.
         """
-        merged = self.path / "catalog" / "merged" / f"{self.snapshot()}.parquet"
-        if merged.exists():
-            try:
-                return with_all_columns(read_parquet(merged))
-            except (pa.ArrowException, OSError, ValueError):
-                merged.unlink(missing_ok=True)
-        tables = []
-        for file in self.catalog_files():
-            try:
-                tables.append(with_all_columns(read_parquet(file)))
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise RunError(f"{file} is damaged ({error}): run scoutview fsck {self.path}") from error
-        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-        if tables and os.access(self.path / "catalog", os.W_OK):
-            for old in merged.parent.glob("*.parquet"):
-                old.unlink(missing_ok=True)
-            write_parquet(table, merged)
-        return table
+        merged = self.merged_catalog()
+        if merged is None:
+            return SCHEMA.empty_table()
+        try:
+            return with_all_columns(read_parquet(merged))
+        except (pa.ArrowException, OSError, ValueError):
+            merged.unlink(missing_ok=True)
+            return self.catalog()
+
+    def merged_catalog(self) -> Path | None:
+        """The file with all rows, sorted by modality, shard and place in the shard; None when there are none.
+
+        Raises:
+            RunError: if a catalog file is damaged.
+        """
+        files = self.catalog_files()
+        if not files:
+            return None
+        snapshot, folder = self.snapshot(), derived_folder(self.path)
+        merged = folder / f"{snapshot}.parquet"
+        if not merged.exists():
+            with only_builder(folder):
+                if not merged.exists():
+                    remove_derived(folder, keep=snapshot)
+                    merge_catalog(files, merged)
+        return merged
 
     def rows(self) -> list[ImageRow]:
         """The catalog as a list of rows."""
@@ -115,7 +125,7 @@ class Store:
         entries: list[dict[str, str]] = read_parquet(file).to_pylist()
         return entries
 
-    def read(self, row: ImageRow, level: int = 0) -> npt.NDArray[np.int16]:
+    def read(self, row: ImageRow | IndexRow, level: int = 0) -> npt.NDArray[np.int16]:
         """Stored values int16 [row, column] at 1 / 2^level resolution; the crc32 is checked before the decode.
 
         Raises:
@@ -123,7 +133,7 @@ class Store:
         """
         return self.read_record(row, level)[0]
 
-    def read_record(self, row: ImageRow, level: int = 0) -> tuple[npt.NDArray[np.int16], Spectrum]:
+    def read_record(self, row: ImageRow | IndexRow, level: int = 0) -> tuple[npt.NDArray[np.int16], Spectrum]:
         """Pixels as `read` and the stored radial spectrum, in one range read."""
         if not 0 <= level <= LEVELS:
             raise ValueError(f"level {level} is not one of 0..{LEVELS}")
@@ -156,24 +166,32 @@ class Store:
             self._check(row, spectrum, codestream, row.crc32)
             yield decode(codestream)
 
-    def _check(self, row: ImageRow, spectrum: bytes, codestream: bytes, expected: int) -> None:
+    def _check(self, row: ImageRow | IndexRow, spectrum: bytes, codestream: bytes, expected: int) -> None:
         if zlib.crc32(codestream) != expected or zlib.crc32(spectrum) != row.spectrum_crc32:
             raise DamagedRecordError(
-                f"image {row.image} in {self.path}/shards/{row.modality}/{row.shard} at byte "
+                f"image {self._name(row)} in {self.path}/shards/{row.modality}/{row.shard} at byte "
                 f"{row.offset_in_shard} is damaged (its checksum differs): run scoutview fsck {self.path}"
             )
 
-    def read_spectrum(self, row: ImageRow) -> Spectrum:
+    def read_spectrum(self, row: ImageRow | IndexRow) -> Spectrum:
         """The stored radial spectrum alone."""
         data = self._pread(row, row.spectrum_offset, row.spectrum_nbytes)
         if zlib.crc32(data) != row.spectrum_crc32:
             raise DamagedRecordError(
-                f"the spectrum of image {row.image} in {self.path}/shards/{row.modality}/{row.shard} is damaged: "
+                f"the spectrum of image {self._name(row)} in {self.path}/shards/{row.modality}/{row.shard} is damaged: "
                 f"run scoutview fsck {self.path}"
             )
         return decode_spectrum(data)
 
-    def _pread(self, row: ImageRow, offset: int, length: int) -> bytes:
+    def _name(self, row: ImageRow | IndexRow) -> str:
+        """The image id, which the index does not hold."""
+        if isinstance(row, ImageRow):
+            return row.image
+        file = self.path / "catalog" / row.modality / f"{row.shard.removesuffix('.tar')}.parquet"
+        name: str = read_catalog_file(file).column("image")[row.place].as_py()
+        return name
+
+    def _pread(self, row: ImageRow | IndexRow, offset: int, length: int) -> bytes:
         path = self.path / "shards" / row.modality / row.shard
         try:
             descriptor = os.open(path, os.O_RDONLY)

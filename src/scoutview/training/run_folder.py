@@ -44,7 +44,8 @@ class RunFolder:
             if differing:
                 changes = ", ".join(f"{key}: {known.get(key)} -> {config.get(key)}" for key in differing[:4])
                 raise UsageError(f"{self.path} holds a run with other settings ({changes}): give another --out")
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.writes and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            # Other ranks may come while the writing one is making the folder.
             raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
