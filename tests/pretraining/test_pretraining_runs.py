@@ -143,6 +143,8 @@ def test_running_again_does_nothing_and_other_settings_are_refused(undisturbed: 
     assert (undisturbed / "encoder.safetensors").stat().st_mtime_ns == before
     with pytest.raises(UsageError, match=r"run with other settings \(seed: 0 -> 1\)"):
         pretrain([small_store], out=undisturbed, **{**SMALL, "seed": 1})
+    with pytest.raises(UsageError, match=r"where: None -> slice_spacing is null"):
+        pretrain([small_store], out=undisturbed, **SMALL, where="slice_spacing is null")
 
 
 def test_training_can_start_from_an_encoder_of_the_same_architecture_only(

@@ -21,6 +21,7 @@ from scoutview.store import (
     Store,
     image_labels,
     open_index,
+    passing_rows,
     read_annotations,
     rows_about,
     split_of,
@@ -123,18 +124,31 @@ class Archive:
                 splits[segment.store] = changed
         return tuple(splits.get(number, np.zeros(0, np.uint8)) for number in range(len(self.stores)))
 
-    def select(self, splits: Collection[str] = SPLITS) -> dict[str, Selection]:
-        """modality -> its images in the given splits; modalities without any are left out."""
+    def select(self, splits: Collection[str] = SPLITS, where: str | None = None) -> dict[str, Selection]:
+        """modality -> its images in the given splits that pass the SQL expression; modalities without any are left out.
+
+        Raises:
+            UsageError: if the expression is wrong (see `passing_rows`), or no image is left.
+        """
+        passing = [passing_rows(store, where) if where else None for store in self.stores]
         selections = {}
         for modality in dict.fromkeys(segment.modality for segment in self.segments):
             mine = [number for number, segment in enumerate(self.segments) if segment.modality == modality]
             parts = [self.segments[number] for number in mine]
-            chosen = np.concatenate([self._chosen(part, splits) for part in parts])
+            flags = [self._chosen(part, splits) for part in parts]
+            for part, flag in zip(parts, flags, strict=True):
+                rows = passing[part.store]
+                if rows is not None:
+                    flag &= rows[part.column(part.index.row_number)]
             columns = [part.column(part.index.series) for part in parts]
             added = np.cumsum([0, *(int(column[-1]) + 1 for column in columns)])
-            selection = Selection.of(chosen, Joined.of(columns, added.tolist()), int(self.starts[mine[0]]))
+            series = Joined.of(columns, added.tolist())
+            selection = Selection.of(np.concatenate(flags), series, int(self.starts[mine[0]]))
             if len(selection):
                 selections[modality] = selection
+        if not selections:
+            asked = f"the splits {', '.join(splits)}" + (f" and where {where!r}" if where else "")
+            raise UsageError(f"no image is left by {asked}: scoutview inspect shows what there is")
         return selections
 
     def _chosen(self, segment: Segment, splits: Collection[str]) -> npt.NDArray[np.bool_]:

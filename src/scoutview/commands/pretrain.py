@@ -53,7 +53,7 @@ def pretrain(
     chosen = load_recipe(recipe, settings)
     archive = Archive.open(stores)
     initial = _initial(init, chosen.encoder)
-    selections = archive.select(chosen.splits)
+    selections = archive.select(chosen.splits, chosen.where)
     images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
@@ -96,11 +96,12 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
     """One picture per modality: some images, each with all the views of step 0."""
     recipe = settings.recipe
     views = recipe.view_settings()
-    names = archive.modalities(recipe.splits)
+    selections = archive.select(recipe.splits, recipe.where)
+    names = list(selections)
     references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
     dataset = ViewDataset(archive, preprocessing, views, references, recipe.seed)
     # With one place per modality, a batch shows one image of each, and the first batches show different ones.
-    plan = BatchPlan.make(archive.select(recipe.splits), len(names), recipe.seed)
+    plan = BatchPlan.make(selections, len(names), recipe.seed)
     for number, name in enumerate(names):
         shown = range(min(SHEET_IMAGES, len(plan.lanes[number].selection)))
         draws = [Draw(0, place, plan.batch(place)[number].index) for place in shown]

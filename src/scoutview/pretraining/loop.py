@@ -74,7 +74,7 @@ def run_pretraining(
     """
     recipe = settings.recipe
     preprocessing = initial.preprocessing if initial else Preprocessing()
-    selections = archive.select(recipe.splits)
+    selections = archive.select(recipe.splits, recipe.where)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size)
 
     torch.manual_seed(recipe.seed)

@@ -38,6 +38,7 @@ class Recipe:
         workers: loader processes per rank.
         precision: bf16, fp32 or auto.
         splits: which splits are used; test is left out so that it stays a test.
+        where: an SQL expression over the catalog; images that do not pass it are left out (docs/filters.md).
         crops: number of views of each kind.
         sizes: size of each kind in px.
         visible: per kind, range of the share of the short side that a crop shows; none is the paper's rescale rule.
@@ -78,6 +79,7 @@ class Recipe:
     workers: int | Auto = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     splits: tuple[str, ...] = ("train", "validation")
+    where: str | None = None
     crops: tuple[int, ...] = (2, 6)
     sizes: tuple[int, ...] = (224, 92)
     visible: tuple[tuple[float, float], ...] | None = None

@@ -15,6 +15,7 @@ from scoutview.store.annotations import (
     split_of,
 )
 from scoutview.store.catalog import ImageRow, rows_of, rows_to_table
+from scoutview.store.filtering import passing_rows
 from scoutview.store.fsck import Damage, check_store
 from scoutview.store.index import SPLITS, IndexRow, StoreIndex, text_hash
 from scoutview.store.indexing import open_index
@@ -44,6 +45,7 @@ __all__ = [
     "make_record",
     "mask_annotation",
     "open_index",
+    "passing_rows",
     "read_annotations",
     "read_catalog_file",
     "read_volume",
