@@ -106,7 +106,7 @@ def build_parser(function: Callable[..., Any]) -> tuple[ArgumentParser, dict[str
             settings = _add_settings(parser, function.__name__)
         elif parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
             if getattr(hint, "__origin__", None) is list:
-                lists[name] = hint.__args__[0]
+                lists[name] = hint.__args__[0] if isinstance(hint.__args__[0], type) else str
                 parser.add_argument(name, nargs="+", type=str, help=help_of.get(name))
             else:
                 parser.add_argument(name, type=hint, help=help_of.get(name))

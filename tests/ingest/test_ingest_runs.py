@@ -20,7 +20,7 @@ from scoutview.errors import RunError, UsageError
 from scoutview.ingest import IngestSummary, Pseudonyms, run_ingest
 from scoutview.ingest.files import SourceFile
 from scoutview.ingest.outcomes import Outcome
-from scoutview.ingest.pool import in_processes
+from scoutview.ingest.pool import Processes
 from scoutview.store import Store, check_store
 
 
@@ -200,7 +200,7 @@ def killed(file: SourceFile) -> Outcome:
 
 def test_a_file_that_kills_its_reader_is_found(tmp_path: Path) -> None:
     files = [SourceFile(tmp_path / f"{number:02d}", Path(f"{number:02d}")) for number in range(5)]
-    results: list[Outcome] = list(in_processes(files, read_or_die, killed, workers=2, chunk=2))
+    results: list[Outcome] = list(Processes(2)(files, read_or_die, killed, chunk=2))
     assert [result.file for result in results] == files
     assert [result.file.path.name for result in results if result.reason == "killed_the_reader"] == ["03"]
 

@@ -22,7 +22,7 @@ from source_files import SECONDARY_CAPTURE, picture, write_dicom, write_png
 
 from scoutview.errors import RunError
 from scoutview.ingest import RefusedError, fix_of, read_file, run_ingest
-from scoutview.ingest.files import SourceFile, sniff
+from scoutview.ingest.files import SourceFile, check_place
 from scoutview.ingest.refusals import FIXES
 
 PIXELS = picture(highest=3000)
@@ -212,6 +212,7 @@ def test_every_reason_is_reached() -> None:
     elsewhere = {"changed_after_ingest", "duplicate_instance", "instance_conflict", "killed_the_reader"}  # test_runs.py
     elsewhere |= {"gap", "duplicate_position", "shifted_slices"}  # test_series.py
     elsewhere |= {"text_unknown", "excluded"}  # test_pixel_rules.py, test_exclusion.py
+    elsewhere |= {"encrypted", "missing_file", "unsafe_path"}  # test_archives.py, test_sources.py
     here = {"hidden_file", "not_a_file", "symlink", "unreadable"}
     assert {reason.partition(":")[0] for reason, _, _ in CASES} | elsewhere | here == set(FIXES)
 
@@ -224,7 +225,7 @@ def test_files_that_are_no_regular_files(tmp_path: Path) -> None:
     for name, reason in (("link.png", "symlink"), ("pipe", "not_a_file"), (".hidden.png", "hidden_file"),
                          ("gone.png", "unreadable")):  # fmt: skip
         with pytest.raises(RefusedError) as caught:
-            sniff(SourceFile(tmp_path / name, Path(name)))
+            check_place(SourceFile(tmp_path / name, Path(name)))
         assert caught.value.reason == reason
 
 

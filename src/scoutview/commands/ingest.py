@@ -16,7 +16,7 @@ from scoutview.ingest import IngestSummary, Rules, fix_of, run_ingest
 
 
 def ingest(
-    sources: list[Path],
+    sources: list[Path | str],
     *,
     out: Path,
     labels: Path | None = None,
@@ -29,6 +29,7 @@ def ingest(
     air: Literal["required", "optional"] = "required",
     ultrasound_text: Literal["mask", "refuse"] = "mask",
     workers: int = 0,
+    cluster: str | None = None,
     json: bool = False,
 ) -> IngestSummary:
     """Take DICOM, NIfTI, PNG, JPEG, TIFF and npz files into a store.
@@ -38,7 +39,7 @@ def ingest(
     continues an interrupted ingest and adds new files only.
 
     Args:
-        sources: Files and folders, searched through all their levels.
+        sources: Files and folders, searched through all their levels; tar and zip archives; a DICOMDIR; s3://.
         out: Folder of the store; made when it does not exist.
         labels: CSV file with a column file or id and a column per label, or another file that the command label
             takes, or the folder of a public data set.
@@ -52,6 +53,7 @@ def ingest(
         ultrasound_text: Outside its declared regions an ultrasound image is blackened; an image that declares none
             is kept as it is, or refused.
         workers: Number of processes that read files, 0 for one per core.
+        cluster: Address of a dask scheduler whose workers read the files, such as tcp://host:8786, or "local".
         json: End with one line of JSON for programs.
 
     Returns:
@@ -73,6 +75,7 @@ def ingest(
             rules=Rules(gaps=gaps, ultrasound_text=ultrasound_text, air=air),
             exclude=[Path(store) for store in exclude or []],
             workers=workers,
+            cluster=cluster,
             indexing=progress.show_headers,
             progress=progress.show,
         )

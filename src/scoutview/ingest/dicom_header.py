@@ -72,6 +72,20 @@ def read_header(path: Path, keywords: Sequence[str | int] = KEYWORDS) -> Any:
         raise RefusedError("bad_header", f"the elements cannot be parsed ({type(error).__name__})") from error
 
 
+def is_whole(path: Path, nbytes: int) -> bool:
+    """Whether a file that may have been cut after `nbytes` holds its header to the end: then the pixels follow it."""
+    if path.stat().st_size < nbytes:
+        return True
+    try:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=[])
+            tag = stream.read(4)
+    except Exception:  # cut or malformed: the whole file tells
+        return False
+    return tag in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+
+
 def overlaid(header: Any, values: Mapping[str, Any]) -> Any:
     """A copy of a header with other values; the elements of `header` stay as they are."""
     copy = pydicom.Dataset()

@@ -7,26 +7,32 @@ whatever a kill interrupts is read again by the next run, and nothing is taken t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoutview.errors import UsageError
 from scoutview.images import Modality
+from scoutview.ingest.archives import unpacked
+from scoutview.ingest.cluster import on_cluster
+from scoutview.ingest.discovery import discover
 from scoutview.ingest.exclusion import Exclusion
-from scoutview.ingest.files import discover
+from scoutview.ingest.files import SourceFile
 from scoutview.ingest.joining import patient_for
 from scoutview.ingest.label_files import open_labels
 from scoutview.ingest.ledger import IngestSummary, Ledger
 from scoutview.ingest.outcomes import Outcome
-from scoutview.ingest.pool import index, outcomes
+from scoutview.ingest.pool import Spread, on_this_machine
 from scoutview.ingest.pseudonyms import Pseudonyms
-from scoutview.ingest.records import split_for
+from scoutview.ingest.records import ReadJobs, split_for
 from scoutview.ingest.references import references_of
 from scoutview.ingest.rules import STRICT, Rules
 from scoutview.ingest.series import IndexEntry, Unit, units_of
+from scoutview.ingest.spool import remove_spooled
+from scoutview.ingest.tasks import index, outcomes
 from scoutview.ingest.volumes import judged, refused, single
 from scoutview.store import Record, Store, StoreWriter, add_annotations
-from scoutview.store.writing import remove_quarantined
+from scoutview.store.writing import SCRATCH, remove_quarantined
 
 COMMIT_BYTES = 64 * 2**20
 COMMIT_FILES = 2000
@@ -39,7 +45,7 @@ Progress = Callable[[int, int], None]
 
 
 def run_ingest(
-    sources: list[Path],
+    sources: Sequence[Path | str],
     out: Path,
     *,
     labels: Path | None = None,
@@ -50,12 +56,14 @@ def run_ingest(
     rules: Rules = STRICT,
     exclude: Sequence[Path] = (),
     workers: int = 0,
+    cluster: str | None = None,
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
     indexing: Progress | None = None,
 ) -> IngestSummary:
     """Take the files of `sources` into the store `out`; see `scoutview.commands.ingest`.
 
+    cluster: address of a dask scheduler, or "local", instead of processes of this machine.
     indexing, progress: called with (files done, files to read) after each header, and after each file.
 
     Raises:
@@ -64,39 +72,31 @@ def run_ingest(
     """
     if workers < 0:
         raise UsageError(f"workers is {workers}: give a number of processes, or 0 for all cores")
-    files = discover(sources, excluded=out)
     if layout and not labels and len(sources) == 1:
-        labels = sources[0]
+        labels = Path(sources[0])
     elif layout and not labels:
         raise UsageError(f"the layout {layout!r} was given with {len(sources)} sources: add --labels with its folder")
+    listed = discover(sources, excluded=out)
     table = open_labels(labels, layout, label_columns, patient_column) if labels else None
     if table is None and (label_columns or patient_column):
         raise UsageError("label columns or a patient column were given without a labels file: add --labels FILE.csv")
     pseudonyms = pseudonyms or Pseudonyms.from_environment()
-    keys = {pseudonyms.key("file", str(file.path)): file for file in files}
-    patients = table.patients(files, pseudonyms) if table else {}
-    with StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER) as writer:
+    with (
+        StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER) as writer,
+        unpacked(listed, out / SCRATCH / "unpacked") as files,
+    ):
+        keys = {pseudonyms.key("file", file.name): file for file in files}
+        patients = table.patients(files, pseudonyms) if table else {}
         ledger = Ledger.of(Store.open(out), keys, modality, pseudonyms)
         _check_patients(Store.open(out), patients, out)
         exclusion = Exclusion.of(exclude, pseudonyms.salt_id())
         _check_exclusion(Store.open(out), exclusion, out)
         pending = [file for key, file in keys.items() if not ledger.is_settled(key)]
-        entries = _counted(index(pending, workers), len(pending), indexing)
-        units = units_of(entries, rules)
         settler = _Settler(ledger, writer, patients, pseudonyms, rules, exclusion)
-        bytes_waiting = files_waiting = done = 0
-        for unit, results in outcomes(units, modality, pseudonyms, rules, workers):
-            bytes_waiting += settler.settle(unit, results)
-            files_waiting += len(results)
-            # Between units only: the slices of a volume lie one after the other in one shard.
-            if bytes_waiting >= COMMIT_BYTES or files_waiting >= COMMIT_FILES:
-                writer.commit()
-                bytes_waiting = files_waiting = 0
-            for _ in results:
-                done += 1
-                if progress:
-                    progress(done, len(pending))
-        writer.commit()
+        read = ReadJobs(modality, pseudonyms, rules, (out / SCRATCH).resolve())
+        with _workers(cluster, workers, [out.resolve(), *_folders(pending)]) as spread:
+            entries = _counted(index(pending, spread), len(pending), indexing)
+            _take(outcomes(units_of(entries, rules), read, spread), settler, len(pending), progress)
         remove_quarantined(out, ledger.no_longer_quarantined())
         store = Store.open(out)
         notes = list(table.notes) if table else []
@@ -109,6 +109,40 @@ def run_ingest(
         if references != store.reference_energies:
             writer.set_reference_energies(references)
     return ledger.summary(tuple(notes))
+
+
+@contextmanager
+def _workers(cluster: str | None, workers: int, folders: Sequence[Path]) -> Iterator[Spread]:
+    if cluster is None:
+        yield on_this_machine(workers)
+        return
+    with on_cluster(cluster, workers, folders) as spread:
+        yield spread
+
+
+def _folders(files: Sequence[SourceFile]) -> list[Path]:
+    """What the workers of a cluster must see: the folders of a few files tell whether a disk is mounted there."""
+    local = [file.path for file in files if not file.url]
+    return list({path.parent: None for path in local[:: max(1, len(local) // 8)]})
+
+
+def _take(
+    units: Iterator[tuple[Unit, list[Outcome]]], settler: _Settler, total: int, progress: Progress | None
+) -> None:
+    """Settle every unit, and commit now and then."""
+    bytes_waiting = files_waiting = done = 0
+    for unit, results in units:
+        bytes_waiting += settler.settle(unit, results)
+        files_waiting += len(results)
+        # Between units only: the slices of a volume lie one after the other in one shard.
+        if bytes_waiting >= COMMIT_BYTES or files_waiting >= COMMIT_FILES:
+            settler.writer.commit()
+            bytes_waiting = files_waiting = 0
+        for _ in results:
+            done += 1
+            if progress:
+                progress(done, total)
+    settler.writer.commit()
 
 
 def _counted(entries: Iterator[IndexEntry], total: int, indexing: Progress | None) -> Iterator[IndexEntry]:
@@ -131,6 +165,13 @@ class _Settler:
 
     def settle(self, unit: Unit, results: Sequence[Outcome]) -> int:
         """Take the files of a unit or quarantine them; returns the bytes that were added."""
+        held = [record for result in results for record in result.records]
+        try:
+            return self._settle(unit, results)
+        finally:
+            remove_spooled(held)
+
+    def _settle(self, unit: Unit, results: Sequence[Outcome]) -> int:
         if unit.reason:
             judgements = [replace(result, reason=unit.reason, detail=unit.detail) for result in results]
         else:
@@ -143,7 +184,7 @@ class _Settler:
         return self._add([self._noted(judgement) for judgement in judgements])
 
     def _key(self, outcome: Outcome) -> str:
-        return self.pseudonyms.key("file", str(outcome.file.path))
+        return self.pseudonyms.key("file", outcome.file.name)
 
     def _judge(self, outcome: Outcome) -> Outcome:
         """The outcome with the patient of the label file, and the ledger's objection."""
@@ -160,7 +201,7 @@ class _Settler:
             key = self._key(outcome)
             self.ledger.refuse(key, outcome.reason)
             stamp = self.pseudonyms.key("stamp", outcome.stamp)
-            self.writer.quarantine(str(outcome.file.path), outcome.reason, outcome.detail, key, stamp)
+            self.writer.quarantine(outcome.file.name, outcome.reason, outcome.detail, key, stamp)
         return outcome
 
     def _add(self, results: Sequence[Outcome]) -> int:

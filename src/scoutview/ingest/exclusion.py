@@ -71,7 +71,7 @@ class Exclusion:
         row = record.row
         level = level_for(row)
         length = (row.nbytes, row.prefix_nbytes_2, row.prefix_nbytes_4, row.prefix_nbytes_8)[level]
-        copy = small_copy(decode(record.codestream[:length], level))
+        copy = small_copy(decode(record.data()[:length], level))
         for look in self.looks:
             if look.like(row.modality, row.difference_hash, copy):
                 return "an excluded store holds an image that looks the same"

@@ -1,4 +1,4 @@
-"""Which files a source holds, and what they are by their first bytes; a suffix is never believed."""
+"""A file of a source: where it lies, and what it is by its first bytes; a suffix is never believed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scoutview.errors import UsageError
 from scoutview.ingest.refusals import RefusedError
 
 Format = Literal["dicom", "nifti", "picture", "npz"]
@@ -28,75 +26,94 @@ _UNSUPPORTED = (
 
 
 @dataclass(frozen=True)
+class Part:
+    """Bytes of an archive that are a file: from `begin`, `packed` of them, `nbytes` once they are unpacked.
+
+    deflated: whether they are packed (RFC 1951). crc32: of the unpacked bytes, None where the archive has none.
+    """
+
+    begin: int
+    packed: int
+    nbytes: int
+    deflated: bool = False
+    crc32: int | None = None
+
+
+@dataclass(frozen=True)
 class SourceFile:
-    """One file below a source. `relative` is what its path key is made of: it does not depend on the machine."""
+    """One file of a source. `relative` is what its path key is made of: it does not depend on the machine.
+
+    path: of the file, or of the archive of which it is a `part`; an object of a bucket has a `url` instead.
+    known_as: what tells it from other files where that is not its path. stamp: what changes with its content where
+    the file system does not say. compressed: a packed tar file, whose members are listed when it is unpacked.
+    refusal: (reason, detail) when it is refused for where it lies.
+    """
 
     path: Path
     relative: Path
+    known_as: str = ""
+    stamp: str = ""
+    part: Part | None = None
+    url: str = ""
+    compressed: bool = False
+    refusal: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Where it lies, in one text that no other file has."""
+        return self.known_as or self.url or str(self.path)
 
 
-def discover(sources: list[Path], excluded: Path) -> list[SourceFile]:
-    """Every file of the sources, sorted within each, once; whatever lies in the folder `excluded` is left out.
-
-    Links are listed and not followed; so are hidden files. A source that is a file is listed under its name.
-
-    Raises:
-        UsageError: if a source does not exist, cannot be read, lies in `excluded`, or holds no file.
-    """
-    found: dict[Path, SourceFile] = {}
-    excluded = excluded.resolve()
-    for source in sources:
-        root = source.resolve()
-        if not root.exists():
-            raise UsageError(f"{source} does not exist: give files or folders of images")
-        if root == excluded or excluded in root.parents:
-            raise UsageError(f"{source} is (in) the store itself: give the folder of the original files")
-        if not os.access(root, os.R_OK | (os.X_OK if root.is_dir() else 0)):
-            raise UsageError(f"{source} cannot be read: check its permissions")
-        before = len(found)
-        files = [root] if not root.is_dir() else _walk(root, excluded)
-        number = 0
-        for path in files:
-            number += 1
-            found.setdefault(path, SourceFile(path, path.relative_to(root) if path != root else Path(path.name)))
-        if number == 0 and len(found) == before:
-            raise UsageError(f"{source} holds no file: give a folder with images")
-    return list(found.values())
-
-
-def stamp_of(path: Path) -> str:
+def stamp_of(file: SourceFile) -> str:
     """Size and time of change, which tell whether a file is still the one that was read; "" when it is gone.
 
     A time of change may be that of an examination: the store holds a keyed hash of it.
     """
+    if file.stamp:
+        return file.stamp
     try:
-        status = path.lstat()
+        status = file.path.lstat()
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def sniff(file: SourceFile) -> Format:
+def check_place(file: SourceFile) -> None:
+    """Refuse what is no file to be read, before it is opened.
+
+    Raises:
+        RefusedError: hidden_file, symlink, not_a_file, unreadable, or what the listing of its archive found.
+    """
+    if file.refusal is not None:
+        raise RefusedError(*file.refusal)
+    if any(part.startswith(".") for part in file.relative.parts):
+        raise RefusedError("hidden_file", "its name or its folder's begins with a dot")
+    if file.part is not None or file.url:
+        return
+    try:
+        mode = file.path.lstat().st_mode
+    except OSError as error:
+        raise RefusedError("unreadable", os.strerror(error.errno or 0)) from error
+    if stat.S_ISLNK(mode):
+        raise RefusedError("symlink", "a link is not followed")
+    if stat.S_ISDIR(mode):
+        raise RefusedError("unreadable", "a folder that cannot be listed")
+    if not stat.S_ISREG(mode):
+        raise RefusedError("not_a_file", "not a regular file")
+
+
+def sniff(path: Path) -> Format:
     """What a file is.
 
     Raises:
         RefusedError: if it is nothing that this version reads.
     """
-    if any(part.startswith(".") for part in file.relative.parts):
-        raise RefusedError("hidden_file", "its name or its folder's begins with a dot")
     try:
-        mode = file.path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            raise RefusedError("symlink", "a link is not followed")
-        if stat.S_ISDIR(mode):
-            raise RefusedError("unreadable", "a folder that cannot be listed")
-        if not stat.S_ISREG(mode):
-            raise RefusedError("not_a_file", "not a regular file")
-        with file.path.open("rb") as stream:
+        with path.open("rb") as stream:
             head = stream.read(600)
     except OSError as error:
         raise RefusedError("unreadable", os.strerror(error.errno or 0)) from error
-    return _sniff_bytes(file.path, head)
+    return _sniff_bytes(path, head)
 
 
 def _sniff_bytes(path: Path, head: bytes) -> Format:
@@ -164,19 +181,3 @@ def _is_bare_dicom(head: bytes) -> bool:
         if group in (0x0002, 0x0008) and element <= 0x2000 and (head[4:6].isupper() or length <= 4096):
             return True
     return False
-
-
-def _walk(root: Path, excluded: Path) -> Iterator[Path]:
-    """Files below `root`, depth first in the order of their names; unreadable folders are listed as files."""
-    try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    except OSError:
-        yield root
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            if path != excluded:
-                yield from _walk(path, excluded)
-        else:
-            yield path

@@ -232,7 +232,7 @@ def _keys_named(
         return []
     if mark:
         return [pseudonyms.key("path", f"{found[0].relative.as_posix()}#{index}")]
-    return [pseudonyms.key("file", str(found[0].path))]
+    return [pseudonyms.key("file", found[0].name)]
 
 
 def patient_for(row: ImageRow, patients: Mapping[str, str]) -> str | None:

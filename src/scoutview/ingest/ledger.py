@@ -67,7 +67,7 @@ class Ledger:
         cls, store: Store, files: Mapping[str, SourceFile], modality: Modality | None, pseudonyms: Pseudonyms
     ) -> Self:
         """Read the catalog and the quarantine; files that are as they were are settled."""
-        ledger = cls({key: pseudonyms.key("stamp", stamp_of(file.path)) for key, file in files.items()})
+        ledger = cls({key: pseudonyms.key("stamp", stamp_of(file)) for key, file in files.items()})
         for row in store.rows():
             ledger._note(row, row.file_key)
             ledger.stamps[row.file_key] = row.file_stamp

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pydicom
 
 from scoutview.errors import RunError, UsageError
+from scoutview.ingest.archives import unpacked
+from scoutview.ingest.content import content_of
 from scoutview.ingest.dicom_header import BODY_PARTS, VIEWS
-from scoutview.ingest.files import SourceFile, discover, sniff
+from scoutview.ingest.discovery import discover
+from scoutview.ingest.files import SourceFile, check_place, sniff
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.vocabulary import VENDORS
 from scoutview.store.catalog import read_parquet
@@ -75,7 +79,7 @@ class _Values:
         return cls(words, joined, tuple(sorted({len(text) for text in joined})))
 
 
-def search_store(store: Path, sources: list[Path]) -> PrivacyReport:
+def search_store(store: Path, sources: Sequence[Path | str]) -> PrivacyReport:
     """Look in every file of a store for every text of the DICOM headers below `sources`.
 
     Raises:
@@ -84,12 +88,13 @@ def search_store(store: Path, sources: list[Path]) -> PrivacyReport:
     """
     words_of: dict[tuple[str, ...], str] = {}
     headers = 0
-    for file in discover(sources, excluded=store):
-        found = _texts_of(file)
-        headers += found is not None
-        for element, text in found or ():
-            for words in _looked_for(text):
-                words_of.setdefault(words, element)
+    with TemporaryDirectory() as scratch, unpacked(discover(sources, excluded=store), Path(scratch) / "tar") as files:
+        for file in files:
+            found = _texts_of(file)
+            headers += found is not None
+            for element, text in found or ():
+                for words in _looked_for(text):
+                    words_of.setdefault(words, element)
     if not headers:
         raise UsageError(f"{', '.join(map(str, sources))} holds no DICOM file: give the files that were taken")
     values = _Values.of(words_of)
@@ -108,11 +113,12 @@ def search_store(store: Path, sources: list[Path]) -> PrivacyReport:
 def _texts_of(file: SourceFile) -> list[tuple[str, str]] | None:
     """(element, text) of every text element of a DICOM file; None when it is none."""
     try:
-        if sniff(file) != "dicom":
-            return None
-        with warnings.catch_warnings():
+        check_place(file)
+        with content_of(file) as path, warnings.catch_warnings():
+            if sniff(path) != "dicom":
+                return None
             warnings.simplefilter("ignore")
-            return list(_texts_in(pydicom.dcmread(file.path, stop_before_pixels=True)))
+            return list(_texts_in(pydicom.dcmread(path, stop_before_pixels=True)))
     except (RefusedError, OSError):
         return None
     except Exception:  # a malformed header has no values to speak of

@@ -9,7 +9,7 @@ from pathlib import Path
 from scoutview.images import Image, Modality
 from scoutview.ingest.arrays import read_npz
 from scoutview.ingest.dicom import read_dicom
-from scoutview.ingest.files import SourceFile, sniff
+from scoutview.ingest.files import SourceFile, check_place, sniff
 from scoutview.ingest.nifti import read_nifti
 from scoutview.ingest.pictures import read_picture
 from scoutview.ingest.refusals import RefusedError
@@ -41,30 +41,34 @@ def read_file(path: Path, modality: Modality | None = None, rules: Rules = STRIC
         RefusedError: if the file is not taken, with its reason code.
     """
     file = SourceFile(path, Path(path.name.lstrip(".")))
-    images = [image for _, image in read_source_file(file, modality, rules).images]
+    check_place(file)
+    images = [image for _, image in read_source_file(file, path, modality, rules).images]
     varying = [image for image in images if image.pixels.min() < image.pixels.max()]
     if not varying:
         raise RefusedError("constant", "every image has one value")
     return varying
 
 
-def read_source_file(file: SourceFile, modality: Modality | None, rules: Rules, place: Place | None = None) -> Reading:
+def read_source_file(
+    file: SourceFile, content: Path, modality: Modality | None, rules: Rules, place: Place | None = None
+) -> Reading:
     """As `read_file`, with the index of each image in the file.
 
-    place: where the slice of the file lies in a volume of several files.
+    content: a path that holds its bytes, see `scoutview.ingest.content`. place: where the slice of the file lies in a
+    volume of several files.
 
     Raises:
         RefusedError: if the file is not taken.
     """
-    kind = sniff(file)
+    kind = sniff(content)
     if kind == "dicom":
-        return Reading(read_dicom(file.path, rules, place))
+        return Reading(read_dicom(content, rules, place))
     if modality is None:
         raise RefusedError("unknown_modality", f"a {kind} file does not say its modality")
     if kind == "picture":
-        return Reading([("", read_picture(file.path, modality))])
+        return Reading([("", read_picture(content, modality))])
     if kind == "npz":
-        images, constant = read_npz(file.path, modality)
+        images, constant = read_npz(content, modality)
         return Reading(images, constant)
-    slices, constant = read_nifti(file.path, modality, file.relative.as_posix(), rules)
+    slices, constant = read_nifti(content, modality, file.relative.as_posix(), rules)
     return Reading([(str(image.slice_index), image) for image in slices], constant)

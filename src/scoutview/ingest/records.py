@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from scoutview.errors import RunError
 from scoutview.images import Image, Modality, encode_spectrum, pixel_sha256, radial_spectrum
-from scoutview.ingest.files import SourceFile, stamp_of
+from scoutview.ingest.content import content_of
+from scoutview.ingest.files import SourceFile, check_place, stamp_of
 from scoutview.ingest.outcomes import Outcome
 from scoutview.ingest.pseudonyms import Pseudonyms, stem_of
 from scoutview.ingest.reading import read_source_file
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.rules import Rules
 from scoutview.ingest.series import Job
+from scoutview.ingest.spool import Spool
 from scoutview.ingest.volumes import completed
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.store import Record, make_record
@@ -22,9 +26,23 @@ TRAIN, VALIDATION = 0.7, 0.1
 """Fractions of the patients; the rest is for testing."""
 
 
-def read_outcomes(jobs: list[Job], modality: Modality | None, pseudonyms: Pseudonyms, rules: Rules) -> list[Outcome]:
-    """Read files one after the other; a refused one does not stop the others."""
-    return [_read_outcome(job, modality, pseudonyms, rules) for job in jobs]
+@dataclass(frozen=True)
+class ReadJobs:
+    """Reads files one after the other; a refused one does not stop the others. scratch: where large ones wait."""
+
+    modality: Modality | None
+    pseudonyms: Pseudonyms
+    rules: Rules
+    scratch: Path
+
+    def __call__(self, jobs: list[Job]) -> list[Outcome]:
+        spool = Spool(self.scratch)
+        return [self._read(job, spool) for job in jobs]
+
+    def _read(self, job: Job, spool: Spool) -> Outcome:
+        outcome = _read_outcome(job, self.modality, self.pseudonyms, self.rules, spool)
+        spool.end_file(keep=not outcome.reason)
+        return outcome
 
 
 def split_for(patient_key: str) -> str:
@@ -33,18 +51,21 @@ def split_for(patient_key: str) -> str:
     return "train" if place < TRAIN else "validation" if place < TRAIN + VALIDATION else "test"
 
 
-def _read_outcome(job: Job, modality: Modality | None, pseudonyms: Pseudonyms, rules: Rules) -> Outcome:
+def _read_outcome(job: Job, modality: Modality | None, pseudonyms: Pseudonyms, rules: Rules, spool: Spool) -> Outcome:
     file = job.file
-    stamp = stamp_of(file.path)  # before the content: a change while it is read makes the file a changed one
+    stamp = stamp_of(file)  # before the content: a change while it is read makes the file a changed one
     try:
-        reading = read_source_file(file, modality, rules, job.place)
-        constant = reading.constant
-        records = []
-        for index, image in reading.images:
-            if image.pixels.min() == image.pixels.max():
-                constant += 1
-            else:
-                records.append(_record(_flagged(image, job.flags), index, file, stamp, pseudonyms))
+        check_place(file)
+        with content_of(file) as path:
+            reading = read_source_file(file, path, modality, rules, job.place)
+            constant = reading.constant
+            records = []
+            for index, image in reading.images:
+                if image.pixels.min() == image.pixels.max():
+                    constant += 1
+                else:
+                    record = _record(_flagged(image, job.flags), index, file, stamp, pseudonyms)
+                    records.append(spool.hold(record))
         if not records:
             raise RefusedError("constant", "every image has one value")
     except RefusedError as error:
@@ -53,6 +74,8 @@ def _read_outcome(job: Job, modality: Modality | None, pseudonyms: Pseudonyms, r
         return Outcome(file, stamp, reason="killed_the_reader", detail="not enough memory")
     except OSError:
         return Outcome(file, stamp, reason="unreadable", detail="the file cannot be read")
+    except RunError:  # nothing is wrong with the file
+        raise
     except Exception as error:  # one file of millions must not end the ingest; the type says where to look
         return Outcome(file, stamp, reason="decode_error", detail=f"{type(error).__name__} while reading")
     return Outcome(file, stamp, tuple(records if job.place else completed(records)), constant=constant)
@@ -85,7 +108,7 @@ def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms:
         patient=patient,
         study=pseudonyms.key("study", image.study),
         series=pseudonyms.key("series", image.series),
-        file=pseudonyms.key("file", str(file.path)),
+        file=pseudonyms.key("file", file.name),
         path=pseudonyms.key("path", relative + within),
         name=pseudonyms.key("name", stem_of(file.relative.name) + within),
         instance=instance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FIXES = {
-    "archive": "unpack it and give the folder",
+    "archive": "unpack it and give the folder; archives are opened when they are named .tar, .tar.gz or .zip",
     "bad_header": "correct the named element at its source",
     "bits": "this version takes integers of 8, 16 or 32 bits in one sample, or of 8 bits in three",
     "burned_in": "the header declares patient data in the pixels: mask them, then set BurnedInAnnotation to NO",
@@ -14,6 +14,7 @@ FIXES = {
     "duplicate_instance": "nothing to do: the same image was taken from another file",
     "duplicate_position": "several images lie at one place and nothing tells them apart: export one acquisition",
     "empty_file": "copy it again from its source: it has zero bytes",
+    "encrypted": "unpack it with its password and give the folder",
     "excluded": "nothing to do: it stands in a store that was given with --exclude, or its patient does",
     "four_dimensional": "split it into 3D volumes; time series are for a later version",
     "gap": "copy the missing slices, or keep the volume as it is with --gaps allow",
@@ -22,6 +23,7 @@ FIXES = {
     "killed_the_reader": "the process that read it died; ingest again with fewer workers or more memory",
     "label_map": "it is a mask, not an image: masks are for a later version",
     "localizer": "nothing to do: survey scans are not taken",
+    "missing_file": "copy the whole medium, or give the folder instead of its DICOMDIR",
     "modality_conflict": "Modality and SOP Class name different kinds of image: correct the header",
     "mosaic": "export the slices, or convert it to NIfTI: the private header that describes its tiles is not whole",
     "multi_frame": "export single frames, or as an enhanced CT or MR object",
@@ -47,6 +49,7 @@ FIXES = {
     "unknown_layout": "name the arrays images or <part>_images, [image, row, column] integers",
     "unknown_modality": "say what it is with --modality xray, ct, mr or us",
     "unreadable": "check the permissions and the disk",
+    "unsafe_path": "unpack it with care, or have it packed again: its name leads out of its archive or medium",
     "unsupported_format": "convert it to NIfTI, PNG or DICOM",
 }
 """What would accept a file, per reason code; `no_decoder` carries the transfer syntax after a colon."""

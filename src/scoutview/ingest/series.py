@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scoutview.ingest import dicom_header as header_of
-from scoutview.ingest.files import SourceFile, sniff
+from scoutview.ingest.content import content_of
+from scoutview.ingest.files import SourceFile, check_place, sniff
 from scoutview.ingest.planes import DISCRIMINATORS, GEOMETRY, SliceHeader, slice_header
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.rules import Rules
@@ -17,6 +19,9 @@ from scoutview.ingest.stacks import Stack, affine_of, assemble
 
 _KEYWORDS = ("SpecificCharacterSet", "SOPInstanceUID", "SOPClassUID", "Modality", "NumberOfFrames", "StudyInstanceUID",
              "SeriesInstanceUID", "PatientID", *GEOMETRY, *DISCRIMINATORS)  # fmt: skip
+
+HEADER_BYTES = 2**18
+"""Read first of a file in an archive or a bucket: the pixels of nearly every file begin before."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,10 @@ def index_files(files: list[SourceFile]) -> list[IndexEntry]:
 
 def _entry(file: SourceFile) -> IndexEntry:
     try:
-        if sniff(file) != "dicom":
+        check_place(file)
+        header = _header(file)
+        if header is None:
             return IndexEntry(file)
-        header = header_of.read_header(file.path, _KEYWORDS)
         frames = header_of.integer_of(header, "NumberOfFrames", 1)
     except RefusedError:  # reading it says why
         return IndexEntry(file)
@@ -87,6 +93,17 @@ def _entry(file: SourceFile) -> IndexEntry:
     if "MOSAIC" in kinds or "LOCALIZER" in kinds:
         return IndexEntry(file)
     return IndexEntry(file, series, instance, slice_header(header))
+
+
+def _header(file: SourceFile) -> Any:
+    """The header of a DICOM file, None of another one; of one that must be copied, its beginning is enough."""
+    with content_of(file, most=HEADER_BYTES) as path:
+        if sniff(path) != "dicom":
+            return None
+        if path == file.path or header_of.is_whole(path, HEADER_BYTES):
+            return header_of.read_header(path, _KEYWORDS)
+    with content_of(file) as path:
+        return header_of.read_header(path, _KEYWORDS)
 
 
 def units_of(entries: Iterable[IndexEntry], rules: Rules) -> list[Unit]:

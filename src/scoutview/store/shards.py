@@ -42,12 +42,31 @@ class Keys:
 
 
 @dataclass(frozen=True)
+class Spooled:
+    """A codestream that waits in a file, so that memory does not hold all images of a large file at once."""
+
+    path: Path
+    begin: int
+    nbytes: int
+
+    def read(self) -> bytes:
+        """The codestream."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.begin)
+            return stream.read(self.nbytes)
+
+
+@dataclass(frozen=True)
 class Record:
     """An encoded image on its way to a shard: the row's place in the shard is filled in by the writer."""
 
     row: ImageRow
-    codestream: bytes
+    codestream: bytes | Spooled
     spectrum: bytes
+
+    def data(self) -> bytes:
+        """The codestream, from memory or from the file where it waits."""
+        return self.codestream.read() if isinstance(self.codestream, Spooled) else self.codestream
 
 
 def make_record(image: Image, keys: Keys, spectrum: bytes, spectrum_preprocessing: str) -> Record:
@@ -130,7 +149,7 @@ class ShardFile:
     def append(self, record: Record) -> None:
         """Append the spectrum and the codestream as tar members and remember where they lie."""
         spectrum_offset = self._member(f"{record.row.image}.spectrum", record.spectrum)
-        offset = self._member(f"{record.row.image}.j2c", record.codestream)
+        offset = self._member(f"{record.row.image}.j2c", record.data())
         self.rows.append(replace(record.row, spectrum_offset=spectrum_offset, offset_in_shard=offset))
 
     def close(self) -> tuple[str, list[ImageRow]]:

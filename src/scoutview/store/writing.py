@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,9 @@ QUARANTINE = pa.schema(
         ("file_stamp", pa.string()),
     ]
 )
+
+SCRATCH = ".scratch"
+"""Folder of a store for what only an ingest that is under way needs; removed when one begins and when it ends."""
 
 
 class StoreWriter:
@@ -55,7 +59,7 @@ class StoreWriter:
             raise UsageError(f"{self.path} is a file: give a folder for the store")
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "store.json").exists():
             names = {entry.name for entry in self.path.iterdir() if not _is_temporary(entry)}
-            if not names <= {".lock", "shards", "catalog", "annotations"}:
+            if not names <= {".lock", "shards", "catalog", "annotations", SCRATCH}:
                 raise UsageError(f"{self.path} holds other files and no store.json: give a new or empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock = (self.path / ".lock").open("w")
@@ -76,6 +80,7 @@ class StoreWriter:
                 self.path / "store.json",
                 {"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}},
             )
+        shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         for leftover in [*self.path.glob("shards/*/.writing-*.tar"), *self.path.rglob(".*.tmp")]:
             leftover.unlink(missing_ok=True)
 
@@ -92,6 +97,7 @@ class StoreWriter:
             for shard in self.open_shards.values():
                 shard.discard()
             self.open_shards.clear()
+            shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
             self.lock.close()
 
     def add(self, record: Record) -> None:

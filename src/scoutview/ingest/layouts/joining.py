@@ -238,7 +238,7 @@ def patients_of_entries(
         UsageError: when two entries give one file two patients.
     """
     folder = folder.resolve()
-    places = {str(file.path): file for file in files}
+    places = {file.name: file for file in files}
     names: dict[str, list[SourceFile]] = {}
     for file in files:
         names.setdefault(stem_of(file.relative.name), []).append(file)
@@ -248,7 +248,7 @@ def patients_of_entries(
             continue
         patient = pseudonyms.key("patient", entry.patient)
         keys = [pseudonyms.key("instance", entry.id), pseudonyms.key("series", entry.id)] if entry.id else []
-        keys += [pseudonyms.key("file", str(file.path)) for file in _files_of(entry, folder, places, names)]
+        keys += [pseudonyms.key("file", file.name) for file in _files_of(entry, folder, places, names)]
         for key in keys:
             if patients.setdefault(key, patient) != patient:
                 raise UsageError(f"{entry.where} gives {entry.thing} another patient than an earlier entry: keep one")
