@@ -27,7 +27,7 @@ ROOMS = (
     "commands",
     "recipes",
 )
-FOUNDATION = {"errors", "files"}
+FOUNDATION = {"errors", "files", "objects"}
 
 
 def imported_rooms(file: Path) -> set[str]:

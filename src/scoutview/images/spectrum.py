@@ -13,6 +13,7 @@ a band of the rescaled image has sigma / s in pixels of the original.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ PIXEL_SIGMA = 0.5
 """An image is taken to have been blurred by its own pixel: a Gaussian of half a pixel (as in SIFT)."""
 NYQUIST = np.pi
 """Rescaling keeps the frequencies below pi rad/px of the result along each axis."""
+
+KEPT_AREA = 2**20
+"""px; the bins of the last sizes up to this are kept, since an archive has few sizes (12 MB a size at most)."""
 
 _AMPLITUDE_UNIT = 1024.0
 """Amplitudes are kept as fp16 multiples of 1/1024, which keeps variances above 1e-14 within 0.1%."""
@@ -55,20 +59,34 @@ def radial_spectrum(image: npt.NDArray[np.floating]) -> Spectrum:
 def spectrum_of_coefficients(coefficients: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Spectrum:
     """Spectrum from the orthonormal DCT-II coefficients [row frequency, column frequency] of an image of `shape`."""
     rows, columns = shape
-    squared = (np.pi * np.arange(rows, dtype=np.float32) / rows)[:, None] ** 2 + (
-        np.pi * np.arange(columns, dtype=np.float32) / columns
-    )[None] ** 2
-    power = np.square(coefficients, dtype=np.float64) / (rows * columns)
+    squared, index = _kept_bins(rows, columns) if rows * columns <= KEPT_AREA else _bins(rows, columns)
+    power = np.square(coefficients, dtype=np.float64)
+    power /= rows * columns
     power[0, 0] = 0.0
-    # log of the squared radius: half a logarithm less per pixel than a square root and a search.
-    scale = BINS / (2 * np.log(LARGEST_RADIUS / SMALLEST_RADIUS))
-    squared[0, 0] = SMALLEST_RADIUS**2
-    index = ((np.log(squared) - 2 * np.log(SMALLEST_RADIUS)) * scale).astype(np.int64).clip(0, BINS - 1).ravel()
     total = np.bincount(index, power.ravel(), BINS).astype(np.float64)
-    second = np.bincount(index, (power * squared).ravel(), BINS).astype(np.float64)
+    power *= squared
+    second = np.bincount(index, power.ravel(), BINS).astype(np.float64)
     centre = EDGES[:-1] * EDGES[1:]
     mean_squared = np.divide(second, total, out=centre.copy(), where=total > 0)
     return Spectrum(power=total, radius=np.sqrt(mean_squared))
+
+
+def _bins(rows: int, columns: int) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.intp]]:
+    """(squared radius [row frequency, column frequency], bin of each coefficient, flat)."""
+    squared = (np.pi * np.arange(rows, dtype=np.float32) / rows)[:, None] ** 2 + (
+        np.pi * np.arange(columns, dtype=np.float32) / columns
+    )[None] ** 2
+    # log of the squared radius: half a logarithm less per pixel than a square root and a search.
+    scale = BINS / (2 * np.log(LARGEST_RADIUS / SMALLEST_RADIUS))
+    squared[0, 0] = SMALLEST_RADIUS**2
+    place = np.log(squared)
+    place -= 2 * np.log(SMALLEST_RADIUS)
+    place *= scale
+    index: npt.NDArray[np.intp] = place.astype(np.intp).clip(0, BINS - 1).ravel()
+    return squared, index
+
+
+_kept_bins = lru_cache(maxsize=4)(_bins)
 
 
 def prefilter_sigma(scale: npt.ArrayLike) -> npt.NDArray[np.float64]:

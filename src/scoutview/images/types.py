@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from scoutview.images.hashes import pixel_sha256
 
 Modality = Literal["xray", "ct", "mr", "us"]
 MODALITIES: tuple[Modality, ...] = ("xray", "ct", "mr", "us")
@@ -80,6 +83,16 @@ class Image:
                 f"an image holds int16 [row, column] pixels; these are {self.pixels.dtype} {self.pixels.shape}: "
                 "convert them with to_int16"
             )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the stored values and their shape, computed once."""
+        return pixel_sha256(self.pixels)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Of the stored values, measured once."""
+        return measure(self.pixels)
 
 
 def to_int16(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.int16], float, float, bool]:

@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,21 @@ def read_header(path: Path, keywords: Sequence[str | int] = KEYWORDS) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[Tag(keyword) for keyword in keywords])
+            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_tags(tuple(keywords)))
     except OSError as error:
         raise RefusedError("unreadable", "the file cannot be read") from error
     except Exception as error:
         raise RefusedError("bad_header", f"the elements cannot be parsed ({type(error).__name__})") from error
+
+
+@lru_cache(maxsize=1024)
+def _tag(keyword: str | int) -> Any:
+    return Tag(keyword)
+
+
+@lru_cache
+def _tags(keywords: tuple[str | int, ...]) -> list[Any]:
+    return [_tag(keyword) for keyword in keywords]
 
 
 def is_whole(path: Path, nbytes: int) -> bool:
@@ -99,10 +110,17 @@ def overlaid(header: Any, values: Mapping[str, Any]) -> Any:
 
 def value_of(header: Any, keyword: str) -> Any:
     """The value of an element, or None when it is absent, empty or malformed."""
+    tag = _tag(keyword)
+    if tag not in header:
+        return None
+    element = header.get_item(tag)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = header.get(keyword)
+        if isinstance(element, DataElement):  # converted before
+            value = element.value
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                value = header[tag].value
     except Exception:  # pydicom converts on access, and raises many kinds of errors on malformed values
         return None
     return None if value is None or value == "" else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoutview.errors import RunError
-from scoutview.images import Image, Modality, encode_spectrum, pixel_sha256, radial_spectrum
+from scoutview.images import Image, Modality, encode_spectrum, radial_spectrum
 from scoutview.ingest.content import content_of
 from scoutview.ingest.files import SourceFile, check_place, stamp_of
 from scoutview.ingest.outcomes import Outcome
@@ -104,7 +104,7 @@ def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms:
     unknown = f"file\0{relative if image.series else place}"
     patient = pseudonyms.key("patient", image.patient or unknown)
     return Keys(
-        image=hashlib.sha256(f"{identity} {pixel_sha256(image.pixels)}".encode()).hexdigest()[:32],
+        image=hashlib.sha256(f"{identity} {image.sha256}".encode()).hexdigest()[:32],
         patient=patient,
         study=pseudonyms.key("study", image.study),
         series=pseudonyms.key("series", image.series),

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from scoutview.images import Image, measure
+from scoutview.images import Image
 
 
 class Calibrated(Protocol):
@@ -56,7 +56,7 @@ class Calibration:
 
 def calibration_of(image: Image) -> Calibration:
     """Measure an image that was just read, exactly as ingest does."""
-    statistics = measure(image.pixels)
+    statistics = image.statistics
     return Calibration(
         modality=image.modality,
         slope=image.slope,
@@ -99,9 +99,12 @@ def preprocess(
     percentiles coincide, the extremes take their place; a constant image is 0.
     """
     if calibration.modality == "ct" and calibration.units == "HU":
-        physical = pixels.astype(np.float32) * np.float32(calibration.slope) + np.float32(calibration.offset)
-        curve: npt.NDArray[np.float64] = np.interp(physical, preprocessing.hounsfield, preprocessing.level)
-        return curve.astype(np.float32)
+        # The curve is computed once per stored value, of which there are fewer than pixels.
+        lowest = int(pixels.min())
+        stored = np.arange(lowest, int(pixels.max()) + 1).astype(np.float32)
+        physical = stored * np.float32(calibration.slope) + np.float32(calibration.offset)
+        curve = np.interp(physical, preprocessing.hounsfield, preprocessing.level).astype(np.float32)
+        return np.take(curve, pixels.astype(np.int32) - lowest)
     low, high = calibration.low, calibration.high
     if high <= low:
         low, high = calibration.minimum, calibration.maximum

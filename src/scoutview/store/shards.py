@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scoutview.files import sync
-from scoutview.images import Image, difference_hash, measure, pixel_sha256
+from scoutview.images import Image, difference_hash
 from scoutview.store.catalog import INGEST_VERSION, ImageRow
 from scoutview.store.codec import CODEC, encode, prefix_lengths
 
@@ -73,7 +73,7 @@ def make_record(image: Image, keys: Keys, spectrum: bytes, spectrum_preprocessin
     """Encode an image (verified), hash and measure it."""
     codestream = encode(image.pixels)
     prefixes = prefix_lengths(codestream)
-    statistics = measure(image.pixels)
+    statistics = image.statistics
     row = ImageRow(
         image=keys.image,
         modality=image.modality,
@@ -115,7 +115,7 @@ def make_record(image: Image, keys: Keys, spectrum: bytes, spectrum_preprocessin
         maximum=statistics.maximum,
         mean=statistics.mean,
         deviation=statistics.deviation,
-        pixel_sha256=pixel_sha256(image.pixels),
+        pixel_sha256=image.sha256,
         difference_hash=difference_hash(image.pixels),
         source_format=image.source_format,
         manufacturer=image.manufacturer,
