@@ -16,6 +16,10 @@ from scoutview.store.catalog import INGEST_VERSION
 
 LOCAL = "local"
 CONNECT_SECONDS = 20
+LOOK_SECONDS = 5
+"""Between looks at whether the workers are still there, while a result is waited for."""
+WITHOUT_WORKERS_SECONDS = 900
+"""How long an ingest waits for a cluster to get workers again, as Kubernetes gives them after a node was lost."""
 
 
 @contextmanager
@@ -28,18 +32,20 @@ def on_cluster(address: str, workers: int, folders: Sequence[Path]) -> Iterator[
         UsageError: dask.distributed is not installed, there is no scheduler or worker, or the workers differ.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise UsageError("--cluster needs dask.distributed: pip install 'scoutview[cluster]'") from error
     if address == LOCAL:
+        number = workers or available_cores()
         with (
             _quiet(),
-            LocalCluster(
-                n_workers=workers or available_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-            ) as cluster,
+            dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+            LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
             Client(cluster, direct_to_workers=True) as client,
         ):
-            yield _Workers(client)
+            # A worker that is killed while it starts is given up; scaling to the same number starts another.
+            yield _Workers(client, lambda: cluster.scale(number))
         return
     try:
         client = Client(address, direct_to_workers=True, timeout=CONNECT_SECONDS)
@@ -50,7 +56,7 @@ def on_cluster(address: str, workers: int, folders: Sequence[Path]) -> Iterator[
         ) from error
     with client:
         _check(client, folders)
-        yield _Workers(client)
+        yield _Workers(client, lambda: None)
 
 
 @contextmanager
@@ -88,8 +94,9 @@ def _version_and_missing(folders: list[str]) -> tuple[int, list[str]]:
 class _Workers:
     """See `Spread`. Dask itself gives the tasks of a dead worker to another one, three times."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, refill: Callable[[], None]) -> None:
         self.client = client
+        self.refill = refill
 
     def __call__(
         self,
@@ -138,13 +145,21 @@ class _Workers:
             return [died(item)]
 
     def _result(self, future: Any) -> list[Any]:
+        alone = 0.0
         try:
-            results: list[Any] = future.result()
-            return results
+            while True:
+                try:
+                    results: list[Any] = future.result(timeout=LOOK_SECONDS)
+                    return results
+                except TimeoutError:
+                    self.refill()
+                    alone = 0.0 if self.client.nthreads() else alone + LOOK_SECONDS
+                    if alone > WITHOUT_WORKERS_SECONDS:
+                        raise CancelledError("no worker is left") from None
         except (CancelledError, OSError) as error:
             raise RunError(
-                f"the cluster is gone ({type(error).__name__}): start it and run the same command again; what was "
-                "committed is kept"
+                f"the cluster is gone ({type(error).__name__} {error}): start it and run the same command again; what "
+                "was committed is kept"
             ) from error
         finally:
             future.release()
