@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from scoutview.images.slabs import row_slabs
+
 BAND_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BANDS = len(BAND_SIGMAS) + 1
 CASCADE_VARIANCES = np.cumsum(np.square((0.0, *BAND_SIGMAS)))
@@ -55,17 +57,20 @@ def radial_spectrum(image: npt.NDArray[np.floating]) -> Spectrum:
 def spectrum_of_coefficients(coefficients: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Spectrum:
     """Spectrum from the orthonormal DCT-II coefficients [row frequency, column frequency] of an image of `shape`."""
     rows, columns = shape
-    squared = (np.pi * np.arange(rows, dtype=np.float32) / rows)[:, None] ** 2 + (
-        np.pi * np.arange(columns, dtype=np.float32) / columns
-    )[None] ** 2
-    power = np.square(coefficients, dtype=np.float64) / (rows * columns)
-    power[0, 0] = 0.0
+    down = (np.pi * np.arange(rows, dtype=np.float32) / rows)[:, None] ** 2
+    across = (np.pi * np.arange(columns, dtype=np.float32) / columns)[None] ** 2
     # log of the squared radius: half a logarithm less per pixel than a square root and a search.
     scale = BINS / (2 * np.log(LARGEST_RADIUS / SMALLEST_RADIUS))
-    squared[0, 0] = SMALLEST_RADIUS**2
-    index = ((np.log(squared) - 2 * np.log(SMALLEST_RADIUS)) * scale).astype(np.int64).clip(0, BINS - 1).ravel()
-    total = np.bincount(index, power.ravel(), BINS).astype(np.float64)
-    second = np.bincount(index, (power * squared).ravel(), BINS).astype(np.float64)
+    total, second = np.zeros(BINS), np.zeros(BINS)
+    for slab in row_slabs(rows, columns):
+        squared = down[slab] + across
+        power = np.square(coefficients[slab], dtype=np.float64) / (rows * columns)
+        if slab.start == 0:
+            power[0, 0] = 0.0
+            squared[0, 0] = SMALLEST_RADIUS**2
+        index = ((np.log(squared) - 2 * np.log(SMALLEST_RADIUS)) * scale).astype(np.int64).clip(0, BINS - 1).ravel()
+        total += np.bincount(index, power.ravel(), BINS)
+        second += np.bincount(index, (power * squared).ravel(), BINS)
     centre = EDGES[:-1] * EDGES[1:]
     mean_squared = np.divide(second, total, out=centre.copy(), where=total > 0)
     return Spectrum(power=total, radius=np.sqrt(mean_squared))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.images import Image, measure
+from scoutview.images.slabs import row_slabs
 
 
 class Calibrated(Protocol):
@@ -99,13 +100,17 @@ def preprocess(
     percentiles coincide, the extremes take their place; a constant image is 0.
     """
     if calibration.modality == "ct" and calibration.units == "HU":
-        physical = pixels.astype(np.float32) * np.float32(calibration.slope) + np.float32(calibration.offset)
-        curve: npt.NDArray[np.float64] = np.interp(physical, preprocessing.hounsfield, preprocessing.level)
-        return curve.astype(np.float32)
+        shown = np.empty(pixels.shape, dtype=np.float32)
+        for slab in row_slabs(*pixels.shape):
+            physical = pixels[slab].astype(np.float32) * np.float32(calibration.slope) + np.float32(calibration.offset)
+            shown[slab] = np.interp(physical, preprocessing.hounsfield, preprocessing.level)
+        return shown
     low, high = calibration.low, calibration.high
     if high <= low:
         low, high = calibration.minimum, calibration.maximum
     if high <= low:
         return np.zeros(pixels.shape, dtype=np.float32)
-    unit = (pixels.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
+    unit = pixels.astype(np.float32)
+    unit -= np.float32(low)
+    unit *= np.float32(1.0 / (high - low))
     return np.clip(unit, 0.0, 1.0, out=unit)
