@@ -144,7 +144,7 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("decode_error", None, wrong_size),
     ("decode_error", "xray", lambda p: write(p, garbled())),
     ("empty_file", None, lambda p: write(p, b"")),
-    ("four_dimensional", "mr", lambda p: write(p, nifti(np.stack([VOLUME, VOLUME], axis=-1)))),
+    ("four_dimensional", "mr", lambda p: write(p, nifti(VOLUME[:, :, :8].reshape(*VOLUME.shape[:2], 2, 2, 2)))),
     ("label_map", "mr", lambda p: write(p, nifti((VOLUME > 1500).astype(np.uint8)))),
     ("label_map", "us", lambda p: write_png(p, np.where(GREY > 99, 255, 0).astype(np.uint8))),
     ("localizer", None, lambda p: write_dicom(p, PIXELS, "CT", **LOCALIZER)),
@@ -184,12 +184,13 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("truncated", "xray", lambda p: write(p, imagecodecs.png_encode(GREY)[:-300])),
     ("truncated", "mr", lambda p: write(p, nifti(VOLUME)[:-500])),
     ("truncated", "mr", lambda p: write(p, gzip.compress(nifti(VOLUME))[:-500])),
+    ("truncated", "mr", lambda p: write(p, b"NRRD0004\n")),
     ("truncated", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 20), np.uint8))[:-30])),
     ("unknown_layout", "xray", lambda p: write(p, npz(pictures=np.zeros((2, 20, 20), np.uint8)))),
     ("unknown_layout", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 20), np.float32)))),
     ("unknown_layout", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 20), np.uint8), patient_id=GREY[0]))),
     ("unknown_modality", None, lambda p: write_png(p, GREY)),
-    ("unsupported_format", None, lambda p: write(p, b"NRRD0004\n")),
+    ("unsupported_format", None, lambda p: write(p, b"GIF89a")),
     ("unsupported_format", "mr", lambda p: write(p, nifti(VOLUME).replace(b"n+1\0", b"ni1\0", 1))),
 ]  # fmt: skip
 

@@ -41,7 +41,7 @@ def read_picture(path: Path, modality: Modality) -> Image:
             Pillow.MAX_IMAGE_PIXELS = LARGEST_AREA
             values = _values(path, modality)
     except Pillow.DecompressionBombError as error:
-        raise RefusedError("too_large", "more than 2^28 pixels") from error
+        raise RefusedError("too_large", "more than 2^25 pixels") from error
     except UnidentifiedImageError as error:
         raise RefusedError("decode_error", "Pillow does not know this variant") from error
     except (SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:

@@ -10,7 +10,9 @@ from scoutview.images import Image, Modality
 from scoutview.ingest.arrays import read_npz
 from scoutview.ingest.dicom import read_dicom
 from scoutview.ingest.files import SourceFile, sniff
+from scoutview.ingest.metaimage import read_metaimage
 from scoutview.ingest.nifti import read_nifti
+from scoutview.ingest.nrrd import read_nrrd
 from scoutview.ingest.pictures import read_picture
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.rules import STRICT, Rules
@@ -33,7 +35,7 @@ def read_file(path: Path, modality: Modality | None = None, rules: Rules = STRIC
     """The images of one file, as ingest takes them.
 
     Args:
-        path: DICOM, NIfTI, PNG, JPEG, TIFF or npz; its content decides which.
+        path: DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF or npz; its content decides which.
         modality: What the file shows where it does not say so itself (all but DICOM).
         rules: What is allowed beyond the strict rules.
 
@@ -66,5 +68,5 @@ def read_source_file(file: SourceFile, modality: Modality | None, rules: Rules, 
     if kind == "npz":
         images, constant = read_npz(file.path, modality)
         return Reading(images, constant)
-    slices, constant = read_nifti(file.path, modality, file.relative.as_posix(), rules)
-    return Reading([(str(image.slice_index), image) for image in slices], constant)
+    read = {"nifti": read_nifti, "metaimage": read_metaimage, "nrrd": read_nrrd}[kind]
+    return Reading(read(file.path, modality, file.relative.as_posix(), rules))
