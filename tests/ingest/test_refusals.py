@@ -59,9 +59,9 @@ def tarred() -> bytes:
     return stream.getvalue()
 
 
-def pages() -> bytes:
+def animated() -> bytes:
     stream = io.BytesIO()
-    Pillow.fromarray(GREY).save(stream, "TIFF", save_all=True, append_images=[Pillow.fromarray(GREY)])
+    Pillow.fromarray(GREY).save(stream, "PNG", save_all=True, append_images=[Pillow.fromarray(GREY[::-1])])
     return stream.getvalue()
 
 
@@ -151,7 +151,7 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("modality_conflict", None, lambda p: write_dicom(p, PIXELS, "CR", Modality="MR")),
     ("mosaic", None, lambda p: write_dicom(p, PIXELS, "MR", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
     ("multi_frame", None, lambda p: write_dicom(p, PIXELS, "MR", NumberOfFrames=2)),
-    ("multi_frame", "xray", lambda p: write(p, pages())),
+    ("multi_frame", "xray", lambda p: write(p, animated())),
     ("no_decoder:1.2.840.10008.1.2.4.51", None, lambda p: write_dicom(
         p, PIXELS, "DX", syntax="1.2.840.10008.1.2.4.51", frame=b"\xff\xd8\xff\xd9", BitsStored=12)),
     ("no_decoder:1.2.840.10008.1.2.4.100", None, lambda p: write_dicom(

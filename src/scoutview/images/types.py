@@ -21,6 +21,7 @@ FLAGS = {
     "inverted": "stored values were turned, so that high is bright",
     "no_air": "CT without any air: the calibration could not be checked",
     "overlay": "the file has overlay planes; they were not drawn into the pixels",
+    "pages_left_out": "pages of the file that are of another size, or marked as reduced copies or masks, were left out",
     "saturated": "more than 60% of the pixels have the lowest or highest value",
     "series_sample": "a volume of a 4D file (time, echoes, diffusion), which was sampled",
     "text_masked": "what lies outside the declared ultrasound regions was blackened",

@@ -16,8 +16,8 @@ IN_MEMORY = 2**26
 _STEP = 2**20
 
 
-def inflate(source: IO[bytes], wrapping: int, least: int, most: int) -> IO[bytes]:
-    """An unnamed file, closed by the caller, that holds what `source` inflates to from where it stands.
+def inflate(source: IO[bytes], wrapping: int, least: int, most: int, before: bytes = b"") -> IO[bytes]:
+    """An unnamed file, closed by the caller, that holds `before` and what `source` inflates to from where it stands.
 
     Raises:
         RefusedError: truncated below `least` bytes, too_large above `most`, decode_error for damaged data.
@@ -25,6 +25,7 @@ def inflate(source: IO[bytes], wrapping: int, least: int, most: int) -> IO[bytes
     result: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 the caller closes it
     size = 0
     try:
+        result.write(before)
         for part in _parts(source, wrapping):
             size += len(part)
             if size > most:

@@ -58,15 +58,14 @@ def read_source_file(file: SourceFile, modality: Modality | None, rules: Rules, 
     Raises:
         RefusedError: if the file is not taken.
     """
-    kind = sniff(file)
+    kind, name = sniff(file), file.relative.as_posix()
     if kind == "dicom":
         return Reading(read_dicom(file.path, rules, place))
     if modality is None:
         raise RefusedError("unknown_modality", f"a {kind} file does not say its modality")
     if kind == "picture":
-        return Reading([("", read_picture(file.path, modality))])
+        return Reading(read_picture(file.path, modality, name))
     if kind == "npz":
-        images, constant = read_npz(file.path, modality)
-        return Reading(images, constant)
+        return Reading(read_npz(file.path, modality))
     read = {"nifti": read_nifti, "metaimage": read_metaimage, "nrrd": read_nrrd}[kind]
-    return Reading(read(file.path, modality, file.relative.as_posix(), rules))
+    return Reading(read(file.path, modality, name, rules))

@@ -24,7 +24,7 @@ FIXES = {
     "localizer": "nothing to do: survey scans are not taken",
     "modality_conflict": "Modality and SOP Class name different kinds of image: correct the header",
     "mosaic": "export the slices, or convert it to NIfTI: the private header that describes its tiles is not whole",
-    "multi_frame": "export single frames, or as an enhanced CT or MR object",
+    "multi_frame": "export single frames, or as an enhanced CT or MR object or a TIFF file of pages",
     "no_decoder": "decompress it, for example with dcmdjpeg or gdcmconv --raw",
     "no_orientation": "set the sform or qform code: without it left and right are not known",
     "no_pixels": "nothing to do: the object holds no image",
