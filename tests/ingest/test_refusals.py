@@ -59,9 +59,9 @@ def tarred() -> bytes:
     return stream.getvalue()
 
 
-def pages() -> bytes:
+def animated() -> bytes:
     stream = io.BytesIO()
-    Pillow.fromarray(GREY).save(stream, "TIFF", save_all=True, append_images=[Pillow.fromarray(GREY)])
+    Pillow.fromarray(GREY).save(stream, "PNG", save_all=True, append_images=[Pillow.fromarray(GREY[::-1])])
     return stream.getvalue()
 
 
@@ -144,14 +144,14 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("decode_error", None, wrong_size),
     ("decode_error", "xray", lambda p: write(p, garbled())),
     ("empty_file", None, lambda p: write(p, b"")),
-    ("four_dimensional", "mr", lambda p: write(p, nifti(np.stack([VOLUME, VOLUME], axis=-1)))),
+    ("four_dimensional", "mr", lambda p: write(p, nifti(VOLUME[:, :, :8].reshape(*VOLUME.shape[:2], 2, 2, 2)))),
     ("label_map", "mr", lambda p: write(p, nifti((VOLUME > 1500).astype(np.uint8)))),
     ("label_map", "us", lambda p: write_png(p, np.where(GREY > 99, 255, 0).astype(np.uint8))),
     ("localizer", None, lambda p: write_dicom(p, PIXELS, "CT", **LOCALIZER)),
     ("modality_conflict", None, lambda p: write_dicom(p, PIXELS, "CR", Modality="MR")),
     ("mosaic", None, lambda p: write_dicom(p, PIXELS, "MR", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
     ("multi_frame", None, lambda p: write_dicom(p, PIXELS, "MR", NumberOfFrames=2)),
-    ("multi_frame", "xray", lambda p: write(p, pages())),
+    ("multi_frame", "xray", lambda p: write(p, animated())),
     ("no_decoder:1.2.840.10008.1.2.4.51", None, lambda p: write_dicom(
         p, PIXELS, "DX", syntax="1.2.840.10008.1.2.4.51", frame=b"\xff\xd8\xff\xd9", BitsStored=12)),
     ("no_decoder:1.2.840.10008.1.2.4.100", None, lambda p: write_dicom(
@@ -184,12 +184,13 @@ CASES: list[tuple[str, str | None, Callable[[Path], Path]]] = [
     ("truncated", "xray", lambda p: write(p, imagecodecs.png_encode(GREY)[:-300])),
     ("truncated", "mr", lambda p: write(p, nifti(VOLUME)[:-500])),
     ("truncated", "mr", lambda p: write(p, gzip.compress(nifti(VOLUME))[:-500])),
+    ("truncated", "mr", lambda p: write(p, b"NRRD0004\n")),
     ("truncated", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 20), np.uint8))[:-30])),
     ("unknown_layout", "xray", lambda p: write(p, npz(pictures=np.zeros((2, 20, 20), np.uint8)))),
     ("unknown_layout", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 20), np.float32)))),
     ("unknown_layout", "xray", lambda p: write(p, npz(images=np.zeros((2, 20, 20), np.uint8), patient_id=GREY[0]))),
     ("unknown_modality", None, lambda p: write_png(p, GREY)),
-    ("unsupported_format", None, lambda p: write(p, b"NRRD0004\n")),
+    ("unsupported_format", None, lambda p: write(p, b"GIF89a")),
     ("unsupported_format", "mr", lambda p: write(p, nifti(VOLUME).replace(b"n+1\0", b"ni1\0", 1))),
 ]  # fmt: skip
 

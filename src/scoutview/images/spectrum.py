@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from scoutview.images.slabs import row_slabs
+
 BAND_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BANDS = len(BAND_SIGMAS) + 1
 CASCADE_VARIANCES = np.cumsum(np.square((0.0, *BAND_SIGMAS)))
@@ -59,26 +61,31 @@ def radial_spectrum(image: npt.NDArray[np.floating]) -> Spectrum:
 def spectrum_of_coefficients(coefficients: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Spectrum:
     """Spectrum from the orthonormal DCT-II coefficients [row frequency, column frequency] of an image of `shape`."""
     rows, columns = shape
-    squared, index = _kept_bins(rows, columns) if rows * columns <= KEPT_AREA else _bins(rows, columns)
-    power = np.square(coefficients, dtype=np.float64)
-    power /= rows * columns
-    power[0, 0] = 0.0
-    total = np.bincount(index, power.ravel(), BINS).astype(np.float64)
-    power *= squared
-    second = np.bincount(index, power.ravel(), BINS).astype(np.float64)
+    total, second = np.zeros(BINS), np.zeros(BINS)
+    for slab in row_slabs(rows, columns):
+        bins = _kept_bins if rows * columns <= KEPT_AREA else _bins
+        squared, index = bins(rows, columns, slab.start, slab.stop)
+        power = np.square(coefficients[slab], dtype=np.float64)
+        power /= rows * columns
+        if slab.start == 0:
+            power[0, 0] = 0.0
+        total += np.bincount(index, power.ravel(), BINS)
+        power *= squared
+        second += np.bincount(index, power.ravel(), BINS)
     centre = EDGES[:-1] * EDGES[1:]
     mean_squared = np.divide(second, total, out=centre.copy(), where=total > 0)
     return Spectrum(power=total, radius=np.sqrt(mean_squared))
 
 
-def _bins(rows: int, columns: int) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.intp]]:
-    """(squared radius [row frequency, column frequency], bin of each coefficient, flat)."""
-    squared = (np.pi * np.arange(rows, dtype=np.float32) / rows)[:, None] ** 2 + (
-        np.pi * np.arange(columns, dtype=np.float32) / columns
-    )[None] ** 2
+def _bins(rows: int, columns: int, begin: int, end: int) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.intp]]:
+    """Of the rows from begin to end: (squared radius [row frequency, column frequency], bin of each, flat)."""
+    down = (np.pi * np.arange(begin, end, dtype=np.float32) / rows)[:, None] ** 2
+    across = (np.pi * np.arange(columns, dtype=np.float32) / columns)[None] ** 2
+    squared = down + across
+    if begin == 0:
+        squared[0, 0] = SMALLEST_RADIUS**2
     # log of the squared radius: half a logarithm less per pixel than a square root and a search.
     scale = BINS / (2 * np.log(LARGEST_RADIUS / SMALLEST_RADIUS))
-    squared[0, 0] = SMALLEST_RADIUS**2
     place = np.log(squared)
     place -= 2 * np.log(SMALLEST_RADIUS)
     place *= scale

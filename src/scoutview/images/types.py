@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.images.hashes import pixel_sha256
+from scoutview.images.slabs import row_slabs
 
 Modality = Literal["xray", "ct", "mr", "us"]
 MODALITIES: tuple[Modality, ...] = ("xray", "ct", "mr", "us")
@@ -22,7 +23,9 @@ FLAGS = {
     "inverted": "stored values were turned, so that high is bright",
     "no_air": "CT without any air: the calibration could not be checked",
     "overlay": "the file has overlay planes; they were not drawn into the pixels",
+    "pages_left_out": "pages of the file that are of another size, or marked as reduced copies or masks, were left out",
     "saturated": "more than 60% of the pixels have the lowest or highest value",
+    "series_sample": "a volume of a 4D file (time, echoes, diffusion), which was sampled",
     "text_masked": "what lies outside the declared ultrasound regions was blackened",
     "text_unknown": "ultrasound without declared regions: text may be in the pixels",
     "ungeometric": "a slice that does not say where it lies: it is in no volume",
@@ -51,7 +54,7 @@ class Image:
         the left, y to the back, z to the head (DICOM's LPS).
     window: what was applied before storing: "" (nothing), "lut", or function, centre and width ("linear 40 80").
     flags: what a user of the image should know, see `FLAGS`.
-    source_format: "dicom", "nifti", "picture" or "npz".
+    source_format: "dicom", "nifti", "metaimage", "nrrd", "picture" or "npz".
     """
 
     pixels: npt.NDArray[np.int16]
@@ -95,32 +98,73 @@ class Image:
         return measure(self.pixels)
 
 
-def to_int16(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.int16], float, float, bool]:
-    """Return (pixels, slope, offset, shifted) with values = pixels * slope + offset.
+@dataclass(frozen=True)
+class Levels:
+    """How values become int16 pixels: value = pixel * slope + offset.
 
-    Integers of the int16 range are kept as they are. Unsigned 16-bit values above 32767 are shifted by
-    -32768. Anything else (floats, wider integers) is quantised linearly to 65535 levels of its own range,
-    an error of at most range / 131070.
+    shifted: unsigned values were moved down by 32768. lowest: the value of the lowest of 65,535 levels, where the
+    values are quantised; None where they are kept.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    shifted: bool = False
+    lowest: float | None = None
+
+    @classmethod
+    def between(cls, low: float, high: float, integers: bool, whole: bool) -> Levels:
+        """The levels of values from low to high. integers: by their type; whole: by their values.
+
+        Whole numbers of the int16 range are kept as they are. Unsigned 16-bit integers above 32767 are shifted by
+        -32768. Anything else (fractions, wider integers) is quantised linearly to 65535 levels of its own range, an
+        error of at most range / 131070.
+        """
+        if whole and low >= -SHIFT and high <= INT16_MAX:
+            return cls()
+        if integers and low >= 0 and high <= 2 * SHIFT - 1:
+            return cls(offset=float(SHIFT), shifted=True)
+        minimum, maximum = float(low), float(high)
+        slope = max((maximum - minimum) / (2 * SHIFT - 1), float(np.finfo(np.float32).tiny))
+        return cls(slope, minimum + SHIFT * slope, lowest=minimum)
+
+    def pixels(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
+        """int16 of values [row, column, ...], which lie in the range that the levels were made for."""
+        pixels = np.empty(values.shape, dtype=np.int16)
+        for slab in row_slabs(values.shape[0], values[0].size):
+            pixels[slab] = self._of(values[slab])
+        return pixels
+
+    def _of(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
+        if self.shifted:
+            return (values.astype(np.int32) - SHIFT).astype(np.int16)
+        if values.dtype.kind in "iub" and self.lowest is None:
+            return values.astype(np.int16)
+        exact = values.astype(np.float64)
+        if self.lowest is None:
+            return np.rint(exact).astype(np.int16)
+        return (np.rint((exact - self.lowest) / self.slope) - SHIFT).astype(np.int16)
+
+
+def to_int16(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.int16], float, float, bool]:
+    """Return (pixels, slope, offset, shifted) with values = pixels * slope + offset, see `Levels.between`.
 
     Raises:
         ValueError: if a float is not finite.
     """
     if values.dtype.kind in "iub":
-        low, high = int(values.min()), int(values.max())
-        if low >= -SHIFT and high <= INT16_MAX:
-            return values.astype(np.int16), 1.0, 0.0, False
-        if low >= 0 and high <= 2 * SHIFT - 1:
-            return (values.astype(np.int32) - SHIFT).astype(np.int16), 1.0, float(SHIFT), True
-    exact = values.astype(np.float64)
-    if not np.isfinite(exact).all():
-        raise ValueError("the image holds values that are not finite")
-    rounded = np.rint(exact)
-    if exact.min() >= -SHIFT and exact.max() <= INT16_MAX and np.array_equal(rounded, exact):
-        return rounded.astype(np.int16), 1.0, 0.0, False
-    minimum, maximum = float(exact.min()), float(exact.max())
-    slope = max((maximum - minimum) / (2 * SHIFT - 1), float(np.finfo(np.float32).tiny))
-    pixels = (np.rint((exact - minimum) / slope) - SHIFT).astype(np.int16)
-    return pixels, slope, minimum + SHIFT * slope, False
+        levels = Levels.between(int(values.min()), int(values.max()), integers=True, whole=True)
+    else:
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite((low, high)).all():
+            raise ValueError("the image holds values that are not finite")
+        levels = Levels.between(low, high, integers=False, whole=is_whole(values))
+    return levels.pixels(values), levels.slope, levels.offset, levels.shifted
+
+
+def is_whole(values: npt.NDArray[np.generic]) -> bool:
+    """Whether finite values [row, ...] are whole numbers."""
+    slabs = row_slabs(values.shape[0], values[0].size)
+    return all(np.array_equal(np.rint(exact), exact) for exact in (values[slab].astype(np.float64) for slab in slabs))
 
 
 @dataclass(frozen=True)
@@ -137,10 +181,11 @@ class Statistics:
 
 def measure(pixels: npt.NDArray[np.int16]) -> Statistics:
     """Statistics of int16 [row, column] pixels, exact, from one histogram of the 65,536 possible values."""
-    shifted = pixels.astype(np.int32).ravel() + SHIFT
-    minimum = int(shifted.min())
-    counts = np.bincount(shifted - minimum)
-    levels = np.arange(minimum, minimum + counts.size) - SHIFT
+    minimum = int(pixels.min())
+    counts = np.zeros(int(pixels.max()) - minimum + 1, dtype=np.int64)
+    for slab in row_slabs(*pixels.shape):
+        counts += np.bincount(pixels[slab].astype(np.int32).ravel() - minimum, minlength=counts.size)
+    levels = np.arange(minimum, minimum + counts.size)
     cumulative = np.cumsum(counts)
     total = int(cumulative[-1])
     mean = float((counts * levels).sum() / total)

@@ -235,7 +235,7 @@ def _values_of(
     padding = pad_mask(header, stored, form)
     values, slope, offset = modality_lut(header, stored, calibrated=modality == "ct")
     if slope < 0 and modality != "ct":
-        values, slope = -values.astype(np.int64), -slope
+        values, slope = np.negative(values, dtype=np.int64), -slope
         lowest, highest = -form.highest, -form.lowest
     else:
         lowest, highest = form.lowest, form.highest
@@ -247,6 +247,6 @@ def _values_of(
             return to_int16(shown), window_of(header), invert
     if invert:
         top = max(highest, int(values.max())) + min(lowest, int(values.min()))
-        values = top - values.astype(np.int64)
+        values = np.subtract(top, values, dtype=np.int64)
     pixels, step, base, shifted = to_int16(values)
     return (pixels, slope * step, slope * base + offset, shifted), "", invert

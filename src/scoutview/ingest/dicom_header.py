@@ -16,6 +16,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
+from scoutview.ingest.dicom_stream import open_dicom
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.vocabulary import vendor_in
 
@@ -61,12 +62,15 @@ def read_header(path: Path, keywords: Sequence[str | int] = KEYWORDS) -> Any:
     """The pydicom dataset without pixels, with the elements of `keywords` only.
 
     Raises:
-        RefusedError: bad_header if the file cannot be parsed.
+        RefusedError: bad_header if the file cannot be parsed; of a deflated file, see `open_dicom`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_tags(tuple(keywords)))
+            with open_dicom(path) as stream:
+                return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_tags(tuple(keywords)))
+    except RefusedError:
+        raise
     except OSError as error:
         raise RefusedError("unreadable", "the file cannot be read") from error
     except Exception as error:

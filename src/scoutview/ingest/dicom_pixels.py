@@ -14,22 +14,14 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
-from pydicom.tag import Tag
 
+from scoutview.images.slabs import row_slabs
+from scoutview.ingest.codestreams import check_announced
+from scoutview.ingest.frames import open_frames
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.vocabulary import registered
-
-_PIXEL_TAGS = [
-    Tag(keyword)
-    for keyword in (
-        "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation",
-        "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "FloatPixelData",
-        "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
-    )
-]  # fmt: skip
 
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"})
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
@@ -50,6 +42,8 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "1.2.840.10008.1.2.4.203": imagecodecs.htj2k_decode,
 }
 _END_OF_IMAGE = b"\xff\xd9"
+_PADDING = 256
+"""Bytes that the runs of a byte plane may exceed it by."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +82,10 @@ def decode_frame(path: Path, form: PixelFormat) -> npt.NDArray[Any]:
     """Stored values [row, column], or luma 0..255 (ITU-R BT.601, as in JPEG) of a three-sample frame.
 
     Raises:
-        RefusedError: no_decoder:<transfer syntax>, no_pixels, bits, truncated or decode_error.
+        RefusedError: no_decoder:<transfer syntax>, decode_error, or what `open_frames` raises.
     """
     _check_decoder(form)
-    return decode_dataset(_read_pixels(path), form)
+    return decode_dataset(open_frames(path, 1, form.frame_bytes).dataset(0), form)
 
 
 def _check_decoder(form: PixelFormat) -> None:
@@ -120,26 +114,6 @@ def decode_dataset(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
         raise RefusedError("decode_error", f"{type(error).__name__} while decoding the pixels") from error
 
 
-def _read_pixels(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, specific_tags=list(_PIXEL_TAGS))
-    except EOFError as error:
-        raise RefusedError("truncated", "the file ends within an element") from error
-    except OSError as error:
-        raise RefusedError("unreadable", "the file cannot be read") from error
-    except Exception as error:
-        raise RefusedError("bad_header", f"the elements cannot be parsed ({type(error).__name__})") from error
-    if "PixelData" not in dataset:
-        if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-            raise RefusedError("bits", "floating point pixel data")
-        raise RefusedError("no_pixels", "there is no Pixel Data element")
-    if not dataset.PixelData:
-        raise RefusedError("truncated", "the Pixel Data element is empty")
-    return dataset
-
-
 def _native(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     data = dataset.PixelData
     if len(data) < form.frame_bytes:
@@ -154,19 +128,24 @@ def _native(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
         values = padded[: form.rows * form.columns]
     else:
         values = np.frombuffer(data, kind, form.rows * form.columns)
-    shifted = values.astype(np.uint32) >> np.uint32(form.high_bit + 1 - form.bits_stored)
-    return _stored_bits(shifted.reshape(form.rows, form.columns), form)
+    return _stored_bits(values.reshape(form.rows, form.columns), form, form.high_bit + 1 - form.bits_stored)
 
 
-def _stored_bits(values: npt.NDArray[Any], form: PixelFormat) -> npt.NDArray[Any]:
-    """Keep the stored bits and their sign; bits above them may hold overlays or a wrong sign extension."""
+def _stored_bits(values: npt.NDArray[Any], form: PixelFormat, above: int = 0) -> npt.NDArray[Any]:
+    """Keep the stored bits and their sign; bits above them may hold overlays or a wrong sign extension.
+
+    above: bits below the stored ones.
+    """
     mask = (1 << form.bits_stored) - 1
+    sign = 1 << (form.bits_stored - 1) if form.signed else 0
     wide = form.bits_allocated == 32
-    unsigned = np.bitwise_and(values.astype(np.int64 if wide else np.int32), mask)
-    if not form.signed:
-        return np.asarray(unsigned.astype(np.uint32 if wide else np.uint16))
-    sign = 1 << (form.bits_stored - 1)
-    return np.asarray(((unsigned ^ sign) - sign).astype(np.int32 if wide else np.int16))
+    kinds = {(False, False): np.uint16, (False, True): np.int16, (True, False): np.uint32, (True, True): np.int32}
+    stored = np.empty(values.shape, kinds[wide, form.signed])
+    for slab in row_slabs(*values.shape):
+        part: npt.NDArray[Any] = values[slab].astype(np.int64 if wide else np.int32)
+        unsigned = (part >> above) & mask
+        stored[slab] = (unsigned ^ sign) - sign
+    return stored
 
 
 def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
@@ -175,6 +154,9 @@ def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if form.syntax != RLE and _END_OF_IMAGE not in frame[-64:]:
         raise RefusedError("truncated", "the compressed data lack their end marker")
+    expected = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, 3)
+    if form.syntax != RLE:
+        check_announced(frame, expected)
     if form.syntax in (JPEG_BASELINE, JPEG_EXTENDED):
         if form.samples == 3:
             return _luma(dataset, form)
@@ -183,7 +165,6 @@ def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
         decoded = _run_lengths(frame, form)
     else:
         decoded = np.asarray(_DECODERS[form.syntax](frame))
-    expected = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, 3)
     if decoded.shape != expected:
         raise RefusedError("decode_error", f"the codestream holds {decoded.shape}, the header says {expected}")
     if form.samples == 1:
@@ -196,15 +177,26 @@ def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
 
 def _run_lengths(frame: bytes, form: PixelFormat) -> npt.NDArray[Any]:
     """RLE (PS3.5 annex G): byte planes, most significant first, sample after sample."""
-    kind = np.dtype({8: "u1", 16: "<u2", 32: "<u4"}[form.bits_allocated])
-    raw = imagecodecs.dicomrle_decode(frame, kind)
-    values = np.frombuffer(raw, kind)
-    expected = form.rows * form.columns * form.samples
-    if values.size < expected:
-        raise RefusedError("truncated", "the run lengths end early")
+    size = form.bits_allocated // 8
+    area = form.rows * form.columns
+    head = np.frombuffer(frame[:64], "<u4").tolist()
+    count = form.samples * size
+    if len(head) < 16 or head[0] != count:
+        raise RefusedError("decode_error", f"the run lengths are not of {count} byte planes")
+    places = [*head[1 : count + 1], len(frame)]
+    if places[0] < 64 or sorted(places) != places:
+        raise RefusedError("decode_error", "the run lengths do not say where they are")
+    planes = np.empty((count, area), np.uint8)
+    for number in range(count):
+        # The decoder refuses runs that need more room than this.
+        plane = imagecodecs.packbits_decode(frame[places[number] : places[number + 1]], out=area + _PADDING)
+        if len(plane) < area:
+            raise RefusedError("truncated", "the run lengths end early")
+        planes[number] = np.frombuffer(plane, np.uint8, area)
     if form.samples == 1:
-        return np.asarray(values[:expected].reshape(form.rows, form.columns))
-    return np.moveaxis(values[:expected].reshape(form.samples, form.rows, form.columns), 0, -1)
+        values = np.ascontiguousarray(planes.T).view(f">u{size}")
+        return values.reshape(form.rows, form.columns)
+    return np.moveaxis(planes.reshape(form.samples, form.rows, form.columns), 0, -1)
 
 
 def _luma(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
@@ -216,5 +208,7 @@ def _luma(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
 
 def luma_of(rgb: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """0.299 R + 0.587 G + 0.114 B of [row, column, 3], rounded, in the type of the samples."""
-    weighted = rgb[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    return np.asarray(np.rint(weighted), dtype=rgb.dtype)
+    luma = np.empty(rgb.shape[:2], rgb.dtype)
+    for slab in row_slabs(*rgb.shape[:2]):
+        luma[slab] = np.rint(rgb[slab, :, :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114]))
+    return luma

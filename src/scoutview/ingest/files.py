@@ -13,7 +13,7 @@ from typing import Literal
 
 from scoutview.ingest.refusals import RefusedError
 
-Format = Literal["dicom", "nifti", "picture", "npz"]
+Format = Literal["dicom", "nifti", "metaimage", "nrrd", "picture", "npz"]
 
 _ARCHIVES = (
     b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c", b"Rar!",
@@ -21,8 +21,9 @@ _ARCHIVES = (
 )  # fmt: skip
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNSUPPORTED = (
-    b"NRRD", b"ObjectType", b"NDims", b"\x93NUMPY", b"BM", b"GIF8", b"\x89HDF", b"\0\0\0\x0cjP  ", b"\xffO\xffQ",
+    b"\x93NUMPY", b"BM", b"GIF8", b"\x89HDF", b"\0\0\0\x0cjP  ", b"\xffO\xffQ",
 )  # fmt: skip
+_METAIMAGE = (b"ObjectType", b"NDims")
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,10 @@ def _sniff_bytes(path: Path, head: bytes) -> Format:
         return "picture"
     if _is_nifti(head):
         return "nifti"
+    if head.startswith(_METAIMAGE):
+        return "metaimage"
+    if head.startswith(b"NRRD000"):
+        return "nrrd"
     if head.startswith(b"\x1f\x8b"):
         return _sniff_gzip(path)
     if head.startswith(b"PK\x03\x04"):

@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame, parse_fragments
 from pydicom.tag import Tag
 
+from scoutview.ingest.dicom_stream import is_deflated, open_dicom
 from scoutview.ingest.refusals import RefusedError
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
 _TAGS = [
@@ -31,7 +31,8 @@ _TAGS = [
 class FrameSource:
     """Where the frames of a file lie. begin: of the value of Pixel Data; nbytes: of a native frame, 0 if encapsulated.
 
-    offsets: of the fragment of each encapsulated frame, when every frame is one fragment.
+    offsets: of the fragment of each encapsulated frame, when every frame is one fragment. most: bytes that a
+    compressed frame may have.
     """
 
     path: Path
@@ -42,15 +43,16 @@ class FrameSource:
     nbytes: int
     offsets: tuple[int, ...]
     little_endian: bool
+    most: int
 
     def dataset(self, number: int) -> Any:
         """A data set that holds frame `number`, from 0, as its only one.
 
         Raises:
-            RefusedError: truncated or unreadable.
+            RefusedError: truncated, too_large or unreadable.
         """
         try:
-            with self.path.open("rb") as stream:
+            with open_dicom(self.path) as stream:
                 data = self._native(stream, number) if self.nbytes else self._encapsulated(stream, number)
         except OSError as error:
             raise RefusedError("unreadable", "the file cannot be read") from error
@@ -66,7 +68,8 @@ class FrameSource:
 
     def _native(self, stream: Any, number: int) -> bytes:
         stream.seek(self.begin + number * self.nbytes)
-        data: bytes = stream.read(self.nbytes)
+        # Behind a last frame of an odd size there is a byte that makes it even; big endian words need it.
+        data: bytes = stream.read(self.nbytes + self.nbytes % 2)
         if len(data) < self.nbytes:
             raise RefusedError("truncated", f"frame {number + 1} of {self.frames} ends early")
         return data + b"\0" * (len(data) % 2)
@@ -75,6 +78,8 @@ class FrameSource:
         if self.offsets:
             stream.seek(self.offsets[number] + 4)
             length = int.from_bytes(stream.read(4), "little")
+            if length > self.most:
+                raise RefusedError("too_large", f"a compressed frame of {length} bytes, at most {self.most} are taken")
             return bytes(encapsulate([stream.read(length)]))
         stream.seek(self.begin)
         try:
@@ -89,23 +94,30 @@ def open_frames(path: Path, frames: int, frame_bytes: int) -> FrameSource:
     frame_bytes: of a native frame, as the header says.
 
     Raises:
-        RefusedError: no_pixels, bits, no_decoder, truncated, unreadable or bad_header.
+        RefusedError: no_pixels, bits, truncated, too_large, unreadable or bad_header.
     """
+    most = 2 * frame_bytes + 2**20
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream, warnings.catch_warnings():
+        if frames > 1 and is_deflated(path):
+            raise RefusedError("multi_frame", "several frames in a deflated file")
+        with open_dicom(path) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
             syntax = header.file_meta.TransferSyntaxUID
-            if syntax == DEFLATED:
-                raise RefusedError("multi_frame", "several frames in a deflated file")
             begin, vr, length = _element(stream, syntax)
             if length != _UNDEFINED:
+                size = stream.seek(0, 2)
                 if length < frames * frame_bytes or begin + frames * frame_bytes > size:
                     raise RefusedError("truncated", f"{length} bytes of pixels, {frames * frame_bytes} are needed")
-                return FrameSource(path, header, frames, begin, vr, frame_bytes, (), bool(syntax.is_little_endian))
+                little = bool(syntax.is_little_endian)
+                return FrameSource(path, header, frames, begin, vr, frame_bytes, (), little, most)
+            if not syntax.is_compressed:
+                raise RefusedError("bad_header", "encapsulated pixel data in a transfer syntax that has none")
             stream.seek(begin)
             count, offsets = parse_fragments(stream)
+            end = offsets[-1] if offsets else begin
+            if count > frames + 1 and end - begin > frames * most:
+                raise RefusedError("too_large", f"compressed frames of more than {most} bytes")
     except OSError as error:
         raise RefusedError("unreadable", "the file cannot be read") from error
     except RefusedError:
@@ -114,7 +126,7 @@ def open_frames(path: Path, frames: int, frame_bytes: int) -> FrameSource:
         raise RefusedError("bad_header", f"the pixel data cannot be found ({type(error).__name__})") from error
     # The first fragment is the offset table, which is none of the frames.
     places = tuple(int(offset) for offset in offsets[1:]) if count == frames + 1 else ()
-    return FrameSource(path, header, frames, begin, vr, 0, places, True)
+    return FrameSource(path, header, frames, begin, vr, 0, places, True, most)
 
 
 def _element(stream: Any, syntax: Any) -> tuple[int, str, int]:

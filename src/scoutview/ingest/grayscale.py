@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scoutview.images.slabs import row_slabs
 from scoutview.ingest import dicom_header as header_of
 from scoutview.ingest.dicom_pixels import PixelFormat
 from scoutview.ingest.refusals import RefusedError
@@ -92,7 +93,7 @@ def apply_voi(
         shown = apply_table(table[0], physical, "VOILUTSequence")
         entries = _table_of(table[0], "VOILUTSequence")[0]
         low, high = int(entries.min()), int(entries.max())
-        return (high - shown.astype(np.int32)) if invert else (shown.astype(np.int32) - low)
+        return high - shown if invert else shown - low
     center = header_of.number_of(header, "WindowCenter")
     width = header_of.number_of(header, "WindowWidth")
     if center is None or width is None:
@@ -103,9 +104,11 @@ def apply_voi(
     if width <= (1 if function == "LINEAR" else 0):
         raise RefusedError("bad_header", "WindowWidth is too small")
     if function == "SIGMOID":
-        argument = np.clip(-4.0 * (values * slope + offset - center) / width, -700, 700)
-        curve = 1.0 / (1.0 + np.exp(argument))
-        return np.asarray(1.0 - curve if invert else curve)
+        curve = np.empty(values.shape)
+        for slab in row_slabs(*values.shape):
+            argument = np.clip(-4.0 * (values[slab] * slope + offset - center) / width, -700, 700)
+            curve[slab] = 1.0 / (1.0 + np.exp(argument))
+        return np.subtract(1.0, curve, out=curve) if invert else curve
     if function == "LINEAR":  # PS3.3 C.11.2.1.2.1: the centre lies half a count lower, the width counts both ends
         center, width = center - 0.5, width - 1.0
     low_count = (center - width / 2 - offset) / slope
@@ -113,8 +116,11 @@ def apply_voi(
     if not np.issubdtype(values.dtype, np.integer) or high_count - low_count < 2:
         raise RefusedError("bad_header", "WindowWidth is less than two stored values")
     bottom, top = int(np.ceil(low_count - 0.5)), int(np.floor(high_count + 0.5))
-    clipped = np.clip(values.astype(np.int64), bottom, top)
-    return top - clipped if invert else clipped - bottom
+    counts = np.empty(values.shape, np.int32 if top - bottom < 2**31 else np.int64)
+    for slab in row_slabs(*values.shape):
+        clipped = np.clip(values[slab].astype(np.int64), bottom, top)
+        counts[slab] = top - clipped if invert else clipped - bottom
+    return counts
 
 
 def window_of(header: Any) -> str:
@@ -130,8 +136,11 @@ def window_of(header: Any) -> str:
 def apply_table(item: Any, values: npt.NDArray[Any], keyword: str) -> npt.NDArray[Any]:
     """Look values up in a LUT item (PS3.3 C.11.1.1): outside, the first or the last entry."""
     entries, first = _table_of(item, keyword)
-    index = np.clip(np.rint(values).astype(np.int64) - first, 0, entries.size - 1)
-    return np.asarray(entries[index])
+    mapped = np.empty(values.shape, entries.dtype)
+    for slab in row_slabs(*values.shape):
+        index = np.clip(np.rint(values[slab]).astype(np.int64) - first, 0, entries.size - 1)
+        mapped[slab] = entries[index]
+    return mapped
 
 
 def _table_of(item: Any, keyword: str) -> tuple[npt.NDArray[np.int32], int]:

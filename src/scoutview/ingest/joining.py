@@ -82,11 +82,18 @@ class Targets:
         key = self.pseudonyms.key("path" if kind == "path" else "name", value)
         if key in index:
             return index[key]
-        base, mark, number = value.rpartition("#")  # a slice of a volume, whose slices share their keys
-        if not (mark and number.isdecimal()):
+        base, mark, number = value.rpartition("#")  # a slice of a volume or a page, which share the keys of their file
+        if not mark:
             return []
-        volume = index.get(self.pseudonyms.key("path" if kind == "path" else "name", base), [])
-        return [row for row in volume if row.source_format == "nifti" and row.slice_index == int(number)]
+        parts = [row for row in index.get(self.pseudonyms.key("path" if kind == "path" else "name", base), [])
+                 if row.source_format not in ("dicom", "npz")]  # fmt: skip
+        volume, within, number = number.rpartition("/")  # "volume/slice" of a time series
+        if within:
+            stack = self.pseudonyms.key("stack", f"{base}#{volume}")
+            parts = [row for row in parts if row.stack == stack]
+        found = [row for row in parts if number.isdecimal() and row.slice_index == int(number)]
+        # Without its volume, a slice of a time series is none in particular.
+        return found if len({row.file_key for row in found}) == len(found) else []
 
 
 def target_of(row: LabelRow, targets: Targets, table: LabelTable) -> str | None:

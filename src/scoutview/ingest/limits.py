@@ -11,9 +11,10 @@ from scoutview.ingest.refusals import RefusedError
 
 SMALLEST_SIDE = 16
 """px; four halvings of a smaller image leave nothing."""
-LARGEST_AREA = 2**28
-"""px; such an image takes 2 GB while its spectrum is computed."""
-
+LARGEST_AREA = 2**25
+"""px; the largest detectors have 28 million, and such an image takes 0.8 GB while its record is made."""
+LARGEST_FILE = 2**33
+"""Bytes of the values of one file, inflated."""
 
 SATURATED, FLAGGED = 0.95, 0.6
 """Share of the pixels at the lowest or highest value from which a radiograph is refused, and flagged."""
@@ -28,7 +29,17 @@ def check_size(rows: int, columns: int) -> None:
     if min(rows, columns) < SMALLEST_SIDE:
         raise RefusedError("too_small", f"{rows} x {columns} px")
     if rows * columns > LARGEST_AREA:
-        raise RefusedError("too_large", f"{rows} x {columns} px")
+        raise RefusedError("too_large", f"{rows} x {columns} px, at most 2^25 are taken")
+
+
+def check_inflated(nbytes: int) -> None:
+    """Refuse a file by the bytes that its header announces, before they are inflated or read.
+
+    Raises:
+        RefusedError: too_large.
+    """
+    if nbytes > LARGEST_FILE:
+        raise RefusedError("too_large", f"{nbytes} bytes of values, at most 2^33 are taken")
 
 
 def check_varies(pixels: npt.NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.pixels import apply_color_lut
 
+from scoutview.images.slabs import row_slabs
 from scoutview.ingest.dicom_pixels import luma_of
 from scoutview.ingest.refusals import RefusedError
 
@@ -24,4 +25,7 @@ def palette_luma(header: Any, stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]
     except Exception as error:  # whatever pydicom raises on a malformed palette
         raise RefusedError("palette_color", f"the palette is missing or malformed ({type(error).__name__})") from error
     highest = 255.0 if bits == 8 and entries.max() <= 255 else 65535.0
-    return np.rint(luma_of(entries.astype(np.float64)) * (255.0 / highest)).astype(np.uint8)
+    luma = np.empty(stored.shape, np.uint8)
+    for slab in row_slabs(*stored.shape):
+        luma[slab] = np.rint(luma_of(entries[slab].astype(np.float64)) * (255.0 / highest))
+    return luma

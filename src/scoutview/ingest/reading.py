@@ -10,7 +10,9 @@ from scoutview.images import Image, Modality
 from scoutview.ingest.arrays import read_npz
 from scoutview.ingest.dicom import read_dicom
 from scoutview.ingest.files import SourceFile, check_place, sniff
+from scoutview.ingest.metaimage import read_metaimage
 from scoutview.ingest.nifti import read_nifti
+from scoutview.ingest.nrrd import read_nrrd
 from scoutview.ingest.pictures import read_picture
 from scoutview.ingest.refusals import RefusedError
 from scoutview.ingest.rules import STRICT, Rules
@@ -33,7 +35,7 @@ def read_file(path: Path, modality: Modality | None = None, rules: Rules = STRIC
     """The images of one file, as ingest takes them.
 
     Args:
-        path: DICOM, NIfTI, PNG, JPEG, TIFF or npz; its content decides which.
+        path: DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF or npz; its content decides which.
         modality: What the file shows where it does not say so itself (all but DICOM).
         rules: What is allowed beyond the strict rules.
 
@@ -60,15 +62,14 @@ def read_source_file(
     Raises:
         RefusedError: if the file is not taken.
     """
-    kind = sniff(content)
+    kind, name = sniff(content), file.relative.as_posix()
     if kind == "dicom":
         return Reading(read_dicom(content, rules, place))
     if modality is None:
         raise RefusedError("unknown_modality", f"a {kind} file does not say its modality")
     if kind == "picture":
-        return Reading([("", read_picture(content, modality))])
+        return Reading(read_picture(content, modality, name))
     if kind == "npz":
-        images, constant = read_npz(content, modality)
-        return Reading(images, constant)
-    slices, constant = read_nifti(content, modality, file.relative.as_posix(), rules)
-    return Reading([(str(image.slice_index), image) for image in slices], constant)
+        return Reading(read_npz(content, modality))
+    read = {"nifti": read_nifti, "metaimage": read_metaimage, "nrrd": read_nrrd}[kind]
+    return Reading(read(content, modality, name, rules))

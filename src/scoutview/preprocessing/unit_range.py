@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.images import Image
+from scoutview.images.slabs import row_slabs
 
 
 class Calibrated(Protocol):
@@ -104,11 +105,16 @@ def preprocess(
         stored = np.arange(lowest, int(pixels.max()) + 1).astype(np.float32)
         physical = stored * np.float32(calibration.slope) + np.float32(calibration.offset)
         curve = np.interp(physical, preprocessing.hounsfield, preprocessing.level).astype(np.float32)
-        return np.take(curve, pixels.astype(np.int32) - lowest)
+        shown = np.empty(pixels.shape, dtype=np.float32)
+        for slab in row_slabs(*pixels.shape):
+            np.take(curve, pixels[slab].astype(np.int32) - lowest, out=shown[slab])
+        return shown
     low, high = calibration.low, calibration.high
     if high <= low:
         low, high = calibration.minimum, calibration.maximum
     if high <= low:
         return np.zeros(pixels.shape, dtype=np.float32)
-    unit = (pixels.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
+    unit = pixels.astype(np.float32)
+    unit -= np.float32(low)
+    unit *= np.float32(1.0 / (high - low))
     return np.clip(unit, 0.0, 1.0, out=unit)

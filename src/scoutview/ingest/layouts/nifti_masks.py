@@ -15,8 +15,10 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 
 from scoutview.errors import UsageError
-from scoutview.ingest.nifti import _canonical, _load, _slice_axis
+from scoutview.ingest.nifti import open_nifti
 from scoutview.ingest.refusals import RefusedError
+from scoutview.ingest.volume_slices import VolumeGrid, shown_slices
+from scoutview.ingest.voxels import Voxels
 
 Grid = tuple[tuple[int, ...], npt.NDArray[np.float64]]
 
@@ -31,23 +33,33 @@ def slices_of(path: Path, image: Path | None = None) -> Iterator[tuple[int, dict
         UsageError: it cannot be read, holds fractions, or lies on another grid than the image.
     """
     try:
-        volume = _load(path)
+        voxels = open_nifti(path)
+        with voxels.stream:
+            if voxels.count > 1:
+                raise RefusedError("four_dimensional", "several volumes")
+            grid = VolumeGrid.of(voxels.shape, voxels.affine)
+            if image is not None:
+                check_grid(path, image)
+            _check_whole(path, voxels)
+            for index, stored in enumerate(shown_slices(voxels, grid)):
+                values = _physical(stored, voxels).astype(np.int64)
+                if values.any():
+                    yield index, {int(value): values == value for value in np.unique(values) if value}
     except RefusedError as error:
         raise UsageError(
             f"the mask {path} cannot be taken ({error}): write a 3D NIfTI file of whole numbers"
         ) from error
-    if image is not None:
-        check_grid(path, image)
-    values = np.asarray(volume.dataobj)
-    values = values.reshape((*values.shape, 1)[:3] if values.ndim < 3 else values.shape[:3])
-    whole = np.rint(values).astype(np.int64)
-    if not np.array_equal(whole, values):
-        raise UsageError(f"the mask {path} holds fractions: write whole numbers, 0 where there is nothing")
-    canonical, spacing, _ = _canonical(whole, volume)
-    for index, plane in enumerate(np.moveaxis(canonical, _slice_axis(canonical.shape, spacing), 0)):
-        if plane.any():
-            shown = plane[::-1, ::-1].T
-            yield index, {int(value): shown == value for value in np.unique(plane) if value}
+
+
+def _check_whole(path: Path, voxels: Voxels) -> None:
+    for block in voxels.blocks():
+        values = _physical(block, voxels)
+        if not np.array_equal(np.rint(values), values):
+            raise UsageError(f"the mask {path} holds fractions: write whole numbers, 0 where there is nothing")
+
+
+def _physical(stored: npt.NDArray[Any], voxels: Voxels) -> npt.NDArray[Any]:
+    return stored * abs(voxels.slope) + voxels.offset if (voxels.slope, voxels.offset) != (1.0, 0.0) else stored
 
 
 def check_grid(path: Path, image: Path) -> None:
