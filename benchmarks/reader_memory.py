@@ -186,7 +186,7 @@ def read(path: Path, modality: Any) -> tuple[float, str]:
 def main() -> None:
     """Read every case and print its peak."""
     largest = 0.0
-    for name, (modality, make) in CASES.items():
+    for name, (modality, _) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
             spawn = multiprocessing.get_context("spawn")
