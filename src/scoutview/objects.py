@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -83,16 +84,37 @@ def fetch(url: str, stream: IO[bytes], most: int | None = None) -> int:
     """Write an object, or its first `most` bytes, into a stream; returns how many were written.
 
     Raises:
-        OSError: the object is gone, or the server does not answer.
+        FileNotFoundError: the object is gone.
+        OSError: the server does not answer.
+    """
+    if most is not None:
+        return stream.write(read_range(url, 0, most))
+    bucket, key = split_url(url)
+    with _errors_of(url):
+        return sum(stream.write(bytes(chunk)) for chunk in bucket_of(bucket).get(key).stream(CHUNK))
+
+
+def read_range(url: str, begin: int, length: int) -> bytes:
+    """Up to `length` bytes of an object from `begin` on; fewer where it ends.
+
+    Raises:
+        FileNotFoundError: the object is gone.
+        OSError: the server does not answer.
     """
     bucket, key = split_url(url)
+    with _errors_of(url):
+        return bytes(bucket_of(bucket).get_range(key, start=begin, length=length))
+
+
+@contextmanager
+def _errors_of(url: str) -> Iterator[None]:
     try:
-        if most is not None:
-            return stream.write(bytes(bucket_of(bucket).get_range(key, start=0, length=most)))
-        return sum(stream.write(bytes(chunk)) for chunk in bucket_of(bucket).get(key).stream(CHUNK))
+        yield
     except UsageError:
         raise
-    except Exception as error:
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{url} is not there") from error
+    except Exception as error:  # obstore has an error class for each kind of answer
         raise OSError(f"{url}: {_short(error)}") from error
 
 
