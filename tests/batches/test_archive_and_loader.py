@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from samples import make_store
 
 from scoutview.batches import Archive, BatchPlan, read_unit_image, view_loader
+from scoutview.batches.kept import Kept
 from scoutview.batches.loader import ViewDataset
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing, preprocess
@@ -106,18 +108,15 @@ def test_what_is_missing_is_said(tmp_path: Path, small_store: Path) -> None:
         archive.reference_energies("ct", "other")
 
 
-def test_what_is_kept_in_memory_changes_no_batch(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_in_memory_changes_no_batch(small_store: Path) -> None:
     archive = Archive.open([small_store])
-    keeping, reading, plan = (
-        dataset_of(archive, Preprocessing()),
-        dataset_of(archive, Preprocessing()),
-        plan_of(archive),
-    )
+    keeping, plan = dataset_of(archive, Preprocessing()), plan_of(archive)
+    reading = replace(keeping, kept=Kept(0))
     kept = list(view_loader(keeping, plan, 0, 12, rank=0, ranks=1, workers=0))
-    assert len(keeping.kept) == len(archive.rows)
-    monkeypatch.setattr("scoutview.batches.loader.KEPT_BYTES", 0)
+    assert {index for index, _ in keeping.kept.values} == set(range(len(archive.rows)))
+    assert keeping.kept.nbytes == sum(value.coefficients.nbytes for value in keeping.kept.values.values())
     read = list(view_loader(reading, plan, 0, 12, rank=0, ranks=1, workers=0))
-    assert not reading.kept
+    assert not reading.kept.values
     for one, other in zip(kept, read, strict=True):
         for name, value in vars(one.views).items():
             assert torch.equal(value, getattr(other.views, name)), name

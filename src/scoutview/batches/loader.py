@@ -1,66 +1,94 @@
-"""torch's DataLoader over the plan: workers read, check, decode, preprocess, draw parameters, transform."""
+"""torch's DataLoader over the plan: workers draw parameters, read what these need, check, decode, transform."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from scoutview.batches.archive import Archive
-from scoutview.batches.reading import read_unit_image
+from scoutview.batches.kept import Kept
+from scoutview.batches.reading import coarsest_level, read_unit_image
 from scoutview.batches.sampler import BatchPlan, Draw
+from scoutview.batches.workers import batch_loader, shared_zeros
 from scoutview.images import Spectrum
 from scoutview.preprocessing import Preprocessing
+from scoutview.store import DamagedRecordError
 from scoutview.views import (
     ReferenceEnergies,
     ViewBatch,
     ViewParameters,
     ViewSettings,
     draw_parameters,
-    image_coefficients,
+    draw_scale,
     largest_scale,
     needed_frequencies,
+    on_reduced,
+    read_level,
+    reduced_coefficients,
 )
 
 KEPT_BYTES = 2 * 2**30
 """Memory for transformed images, per loader process."""
 
-Transformed = tuple[tuple[int, int], npt.NDArray[np.float32], Spectrum]
+
+@dataclass(frozen=True)
+class Transformed:
+    """An image as views need it: shape [row, column] of the read in px, its DCT coefficients, the image's spectrum."""
+
+    shape: tuple[int, int]
+    coefficients: npt.NDArray[np.float32]
+    spectrum: Spectrum
 
 
 @dataclass(frozen=True)
 class ViewSample:
-    """One image on its way into a batch: DCT coefficients [row frequency, column frequency] and view parameters."""
+    """One image on its way into a batch: DCT coefficients [row frequency, column frequency] and view parameters.
+
+    shape, coefficients and parameters are those of the read, which may be a reduced one. damaged: what was wrong with
+    the images in whose place this one is.
+    """
 
     draw: Draw
     shape: tuple[int, int]
     coefficients: npt.NDArray[np.float32]
     parameters: ViewParameters
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """A rank's part of a global batch. index, position [image]: see `Draw`; modality [image]: number in the plan."""
+    """A rank's part of a global batch. index, position [image]: see `Draw`; modality [image]: number in the plan.
+
+    damaged: one line for each image that was replaced by another of its lane.
+    """
 
     step: int
     views: ViewBatch
     index: Tensor
     position: Tensor
     modality: Tensor
+    damaged: tuple[str, ...] = ()
+
+    def pin_memory(self) -> TrainingBatch:
+        """The same batch in memory from which a GPU copies; torch calls this for a loader that pins."""
+        return replace(self, views=self.views.pin_memory())
 
 
 @dataclass(frozen=True)
 class ViewDataset(Dataset[ViewSample]):
     """Maps a `Draw` to a `ViewSample`; picklable, and without open handles.
 
-    What views of an image need of it is kept in memory, up to KEPT_BYTES, so that the images of a small archive are
-    read and transformed once and not in every epoch. kept maps an index to (shape, coefficients, spectrum).
+    The largest view that is drawn for an image decides at which resolution it is read. What views need of a read is
+    kept in memory, up to KEPT_BYTES, so that the images of a small archive are read and transformed once and not in
+    every epoch. kept maps (index, level) to it.
     """
 
     archive: Archive
@@ -68,30 +96,42 @@ class ViewDataset(Dataset[ViewSample]):
     settings: ViewSettings
     references: dict[str, ReferenceEnergies]
     seed: int
-    kept: dict[int, Transformed] = field(default_factory=dict)
+    kept: Kept[Transformed] = field(default_factory=lambda: Kept(KEPT_BYTES))
 
     def __getitem__(self, draw: Any) -> ViewSample:
-        shape, coefficients, spectrum = self.kept.get(draw.index) or self._transformed(draw.index)
-        parameters = draw_parameters(
-            self.settings,
-            shape,
-            spectrum,
-            self.references[self.archive.modality_of(draw.index)],
-            seed=self.seed,
-            step=draw.step,
-            position=draw.position,
-        )
-        rows, columns = needed_frequencies(shape, float(parameters.scale.max()))
-        return ViewSample(draw, shape, coefficients[:rows, :columns], parameters)
+        """Read the image of a draw, or in its place the first of its spares that is whole.
 
-    def _transformed(self, index: int) -> Transformed:
-        image, spectrum = read_unit_image(self.archive, index, self.preprocessing)
+        Raises:
+            DamagedRecordError: if none is.
+        """
+        damaged: list[str] = []
+        for index in (draw.index, *draw.spares):
+            try:
+                return self._sample(Draw(draw.step, draw.position, index), tuple(damaged))
+            except DamagedRecordError as error:
+                damaged.append(str(error))
+        raise DamagedRecordError(damaged[0])
+
+    def _sample(self, draw: Draw, damaged: tuple[str, ...]) -> ViewSample:
+        _, row = self.archive.place(draw.index)
+        key = {"seed": self.seed, "step": draw.step, "position": draw.position}
+        native = (row.rows, row.columns)
+        scale = draw_scale(self.settings, native, **key)
+        level = read_level(native, scale, coarsest_level(row, self.preprocessing))
+        image = self.kept.values.get((draw.index, level)) or self._transformed(draw.index, level, native)
+        references = self.references[row.modality]
+        parameters = on_reduced(
+            draw_parameters(self.settings, native, image.spectrum, references, **key, level=level), level
+        )
+        rows, columns = needed_frequencies(image.shape, float(parameters.scale.max()))
+        return ViewSample(draw, image.shape, image.coefficients[:rows, :columns], parameters, damaged)
+
+    def _transformed(self, index: int, level: int, native: tuple[int, int]) -> Transformed:
+        image, spectrum = read_unit_image(self.archive, index, self.preprocessing, level)
         shape = (image.shape[0], image.shape[1])
-        frequencies = needed_frequencies(shape, largest_scale(self.settings, shape))
-        value = (shape, image_coefficients(image, frequencies), spectrum)
-        # Images differ in size, so this is a bound for alike ones and close to it for others.
-        if (len(self.kept) + 1) * value[1].nbytes <= KEPT_BYTES:
-            self.kept[index] = value
+        keep = needed_frequencies(shape, largest_scale(self.settings, native) * 2**level)
+        value = Transformed(shape, reduced_coefficients(image, level, keep), spectrum)
+        self.kept.offer((index, level), value, value.coefficients.nbytes)
         return value
 
 
@@ -99,7 +139,7 @@ def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
     """Stack samples; coefficients are zero-padded to the largest of the batch, which adds frequencies that are 0."""
     rows = max(sample.coefficients.shape[0] for sample in samples)
     columns = max(sample.coefficients.shape[1] for sample in samples)
-    coefficients = torch.zeros(len(samples), rows, columns)
+    coefficients = shared_zeros(len(samples), rows, columns)
     for number, sample in enumerate(samples):
         height, width = sample.coefficients.shape
         coefficients[number, :height, :width] = torch.from_numpy(sample.coefficients)
@@ -115,45 +155,17 @@ def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
         index=torch.tensor([sample.draw.index for sample in samples]),
         position=position,
         modality=position // share,
+        damaged=tuple(message for sample in samples for message in sample.damaged),
     )
-
-
-@dataclass(frozen=True)
-class _Collate:
-    share: int
-
-    def __call__(self, samples: list[ViewSample]) -> TrainingBatch:
-        return collate_views(samples, self.share)
 
 
 def view_loader(
     dataset: ViewDataset, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
 ) -> Iterator[TrainingBatch]:
-    """Iterate over a rank's batches of steps first, ..., last - 1. Workers are spawned, and read ahead."""
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=_Batches(plan, first, last, rank, ranks),
-        collate_fn=_Collate(plan.share),
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=3 if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
+    """Iterate over a rank's batches of steps first, ..., last - 1; see `batch_loader`."""
+    read = partial(_read_views, dataset, plan.share)
+    return batch_loader(read, plan, first, last, rank=rank, ranks=ranks, workers=workers)
 
 
-@dataclass(frozen=True)
-class _Batches:
-    """What DataLoader calls a batch sampler: re-iterable, with a length."""
-
-    plan: BatchPlan
-    first: int
-    last: int
-    rank: int
-    ranks: int
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return self.plan.batches(self.first, self.last, self.rank, self.ranks)
-
-    def __len__(self) -> int:
-        return self.last - self.first
+def _read_views(dataset: ViewDataset, share: int, draws: list[Draw]) -> TrainingBatch:
+    return collate_views([dataset[draw] for draw in draws], share)

@@ -26,6 +26,8 @@ WINDOW = 8
 SERIES_PER_SHARE = 4
 """Slices of a series are kept out of each other's batch where there are this many series per place in it."""
 
+_SPARES = (2, 4, 6)
+"""Steps after which a lane shows the spares of an image: even, so that they keep out of the series next to the lane."""
 _PAGE = 16
 """Steps that are planned together."""
 _ORDER = 1 << 64
@@ -34,11 +36,15 @@ _ORDER = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One image of one global batch: `position` counts through the whole batch, `index` through the archive."""
+    """One image of one global batch: `position` counts through the whole batch, `index` through the archive.
+
+    spares: images of the same lane that take its place, the first that is whole, should it be damaged.
+    """
 
     step: int
     position: int
     index: int
+    spares: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ class Lanes:
         page, line = divmod(step, _PAGE)
         key = (page, first, last)
         if key not in self.pages:
-            if len(self.pages) > 1:
-                self.pages.clear()
+            if len(self.pages) > 1:  # spares look ahead: keep the newer page
+                self.pages.pop(next(iter(self.pages)))
             steps = (page * _PAGE, (page + 1) * _PAGE)
             self.pages[key] = np.stack([self._stretch(lane, *steps) for lane in range(first, last)], axis=1)
         found: Numbers = self.pages[key][line]
@@ -213,10 +219,18 @@ class BatchPlan:
     modalities: tuple[str, ...]
     lanes: tuple[Lanes, ...]
     share: int
+    spares: bool = False
 
     @classmethod
-    def make(cls, selections: Mapping[str, Selection], batch_size: int, seed: int, ranks: int = 1) -> BatchPlan:
-        """Plan batches of `batch_size` images, equal parts from each modality.
+    def make(
+        cls,
+        selections: Mapping[str, Selection],
+        batch_size: int,
+        seed: int,
+        ranks: int = 1,
+        spares: bool = False,
+    ) -> BatchPlan:
+        """Plan batches of `batch_size` images, equal parts from each modality; with `spares` for damaged ones.
 
         Raises:
             UsageError: if the batch cannot be parted over modalities and ranks, or a modality has too few images.
@@ -242,18 +256,18 @@ class BatchPlan:
                     f"{len(selection) * count} or less, or take in more {name}"
                 )
         lanes = tuple(Lanes(number, selection, share, seed) for number, selection in enumerate(selections.values()))
-        return cls(tuple(selections), lanes, share)
+        return cls(tuple(selections), lanes, share, spares)
 
     def batch(self, step: int, rank: int = 0, ranks: int = 1) -> list[Draw]:
         """The images of global batch `step` that fall to `rank`, modality by modality."""
         part = self.share // ranks
-        return [
-            Draw(step, position, index)
-            for number, lanes in enumerate(self.lanes)
-            for position, index in enumerate(
-                lanes.at(step, rank * part, (rank + 1) * part).tolist(), number * self.share + rank * part
-            )
-        ]
+        first, last = rank * part, (rank + 1) * part
+        draws = []
+        for number, lanes in enumerate(self.lanes):
+            columns = [lanes.at(step + ahead, first, last).tolist() for ahead in (0, *(_SPARES if self.spares else ()))]
+            for place, (index, *spares) in enumerate(zip(*columns, strict=True)):
+                draws.append(Draw(step, number * self.share + first + place, index, tuple(spares)))
+        return draws
 
     def batches(self, first: int, last: int, rank: int = 0, ranks: int = 1) -> Iterator[list[Draw]]:
         """The batches of steps first, ..., last - 1 for one rank."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from scoutview.batches import Archive, BatchPlan, Draw, read_unit_image
+from scoutview.batches import Archive, BatchPlan, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, load_encoder
 from scoutview.errors import UsageError
@@ -101,22 +102,24 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
     references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
     dataset = ViewDataset(archive, preprocessing, views, references, recipe.seed)
     # With one place per modality, a batch shows one image of each, and the first batches show different ones.
-    plan = BatchPlan.make(selections, len(names), recipe.seed)
+    plan = BatchPlan.make(selections, len(names), recipe.seed, spares=recipe.damaged == "replace")
     for number, name in enumerate(names):
         shown = range(min(SHEET_IMAGES, len(plan.lanes[number].selection)))
-        draws = [Draw(0, place, plan.batch(place)[number].index) for place in shown]
-        batch = collate_views([dataset[draw] for draw in draws], len(draws))
+        draws = [replace(plan.batch(place)[number], step=0, position=place) for place in shown]
+        samples = [dataset[draw] for draw in draws]
+        batch = collate_views(samples, len(draws))
         groups = render_views(batch.views, views.view_sizes())
         rows = []
-        for place, draw in enumerate(draws):
-            pictures = [("whole image", read_unit_image(archive, draw.index, preprocessing)[0])]
+        for place, index in enumerate(sample.draw.index for sample in samples):
+            pictures = [("whole image", read_unit_image(archive, index, preprocessing)[0])]
             count = 0
             for group in groups:
                 for view in group[:, place, 0]:
-                    caption = f"view {count + 1}, scale {float(batch.views.scale[place, count]):.2f}"
+                    side = float(batch.views.scale[place, count] * batch.views.shape[place].min())
+                    caption = f"view {count + 1}, short side {side:.0f} px"
                     pictures.append((caption, view.clamp(0, 1).numpy()))
                     count += 1
-            rows.append((archive.rows[draw.index].image[:8], pictures))
+            rows.append((archive.rows[index].image[:8], pictures))
         view_sheet(rows, folder / f"{name}.png")
 
 

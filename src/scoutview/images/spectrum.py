@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from scoutview.images.slabs import row_slabs
+from scoutview.images.wavelet import folded_at, folded_power
 
 BAND_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BANDS = len(BAND_SIGMAS) + 1
@@ -106,10 +107,11 @@ def prefilter_sigma(scale: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return PIXEL_SIGMA * np.sqrt(np.maximum(1.0 / squared - 1.0, 0.0))
 
 
-def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0) -> npt.NDArray[np.float64]:
+def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0, level: int = 0) -> npt.NDArray[np.float64]:
     """Standard deviations e_k of the six bands of the image rescaled by `scale` (Eq. 8, Omega = whole image).
 
-    scale: any shape [...]; returns [..., 6]. In units of the image.
+    scale: any shape [...]; returns [..., 6]. In units of the image. level: of the reduced read that the rescaled image
+    comes from, at most 2^-level in scale; what its wavelet folds into the bands is part of them.
     """
     factor = np.asarray(scale, dtype=np.float64)[..., None]
     radius = spectrum.radius
@@ -118,7 +120,12 @@ def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0) -> npt.NDArray
     power = spectrum.power * prefilter * inside
     cascade = np.exp(-CASCADE_VARIANCES[:, None] * np.square(radius / factor)[..., None, :] / 2)
     responses = np.concatenate([cascade[..., :-1, :] - cascade[..., 1:, :], cascade[..., -1:, :]], axis=-2)
-    energies: npt.NDArray[np.float64] = np.sqrt(np.einsum("...b,...kb->...k", power, np.square(responses)))
+    variance = np.einsum("...b,...kb->...k", power, np.square(responses))
+    if level:
+        table = folded_power(level, tuple(EDGES), PIXEL_SIGMA, tuple(CASCADE_VARIANCES))
+        folded = folded_at(table, np.asarray(scale, dtype=np.float64) * 2**level)
+        variance = variance + np.einsum("b,...kb->...k", spectrum.power, folded)
+    energies: npt.NDArray[np.float64] = np.sqrt(variance)
     return energies
 
 

@@ -19,6 +19,7 @@ from scoutview.encoders import Encoder, make_resnet, save_encoder
 from scoutview.errors import RunError
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES, collapse_warning
+from scoutview.pretraining.damage import DamageCount
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import (
@@ -70,12 +71,12 @@ def run_pretraining(
         initial: weights to start from instead of random ones.
 
     Raises:
-        RunError: if the loss stays non-finite, or a stored image is damaged.
+        RunError: if the loss stays non-finite, or a stored image is damaged (more than a few, if they are replaced).
     """
     recipe = settings.recipe
     preprocessing = initial.preprocessing if initial else Preprocessing()
     selections = archive.select(recipe.splits, recipe.where)
-    plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size)
+    plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
 
     torch.manual_seed(recipe.seed)
     encoder = initial.network if initial else make_resnet(recipe.encoder)
@@ -110,13 +111,14 @@ def run_pretraining(
     counts = [plan.share // fabric.world_size] * len(plan.modalities)
     sizes = recipe.view_settings().view_sizes()
     finished = Encoder(recipe.encoder, encoder, preprocessing, settings.input_size, provenance)
-    clock = Clock()
+    clock, damage = Clock(), DamageCount(fabric.global_rank)
     recent = deque((line for line in read_metrics(run.path) if "modalities" in line), maxlen=LINES)
 
     network.train()
     while progress.step < recipe.steps:
         step = progress.step
         batch: TrainingBatch = clock.waiting(lambda: next(loader))
+        damage.add(batch, run)
         rate = cosine_with_warmup(step, recipe.steps, recipe.warmup, recipe.learning_rate, recipe.final_learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -154,7 +156,7 @@ def run_pretraining(
                 recent=recent,
             )
         if tasks and (step % settings.probe_every == 0 or step == recipe.steps):
-            probe_step(run, archive, finished, tasks, progress, fabric.device.type)
+            probe_step(run, archive, finished, tasks, progress, fabric.device.type, settings)
             network.train()
         if step % settings.checkpoint_every == 0 or step == recipe.steps:
             if fabric.global_rank == 0:
@@ -261,10 +263,16 @@ def log_step(
 
 
 def probe_step(
-    run: RunFolder, archive: Archive, encoder: Encoder, tasks: Sequence[LabelTask], progress: Progress, device: str
+    run: RunFolder,
+    archive: Archive,
+    encoder: Encoder,
+    tasks: Sequence[LabelTask],
+    progress: Progress,
+    device: str,
+    settings: Settings,
 ) -> None:
     """Probe the labels of the validation split, and keep the encoder of the best mean AUC."""
-    results = knn_probe(encoder, archive, tasks, device)
+    results = knn_probe(encoder, archive, tasks, device, leave_out_damaged=settings.recipe.damaged == "replace")
     mean = sum(results.values()) / len(results)
     lines = {
         task.name: {"modality": task.modality, "auc": results[task.name], "images": len(task.query)} for task in tasks

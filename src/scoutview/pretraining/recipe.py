@@ -39,6 +39,8 @@ class Recipe:
         precision: bf16, fp32 or auto.
         splits: which splits are used; test is left out so that it stays a test.
         where: an SQL expression over the catalog; images that do not pass it are left out (docs/filters.md).
+        damaged: what to do about an image whose checksum is wrong: raise, or replace it by the next of its lane, up to
+            one in a thousand.
         crops: number of views of each kind.
         sizes: size of each kind in px.
         visible: per kind, range of the share of the short side that a crop shows; none is the paper's rescale rule.
@@ -80,6 +82,7 @@ class Recipe:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     splits: tuple[str, ...] = ("train", "validation")
     where: str | None = None
+    damaged: Literal["raise", "replace"] = "raise"
     crops: tuple[int, ...] = (2, 6)
     sizes: tuple[int, ...] = (224, 92)
     visible: tuple[tuple[float, float], ...] | None = None

@@ -15,6 +15,7 @@ from scoutview.store.annotations import (
     split_of,
 )
 from scoutview.store.catalog import ImageRow, rows_of, rows_to_table
+from scoutview.store.codec import LEVELS
 from scoutview.store.filtering import passing_rows
 from scoutview.store.fsck import Damage, check_store
 from scoutview.store.index import SPLITS, IndexRow, StoreIndex, text_hash
@@ -26,6 +27,7 @@ from scoutview.store.volumes import Volume, read_volume, volumes_of
 from scoutview.store.writing import StoreWriter
 
 __all__ = [
+    "LEVELS",
     "SPLITS",
     "UNCERTAIN",
     "Annotation",

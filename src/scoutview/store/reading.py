@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from scoutview.errors import RunError, UsageError
 from scoutview.images import Spectrum, decode_spectrum
 from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, rows_of, with_all_columns
 from scoutview.store.codec import LEVELS, decode
+from scoutview.store.handles import Handles
 from scoutview.store.index import IndexRow
 from scoutview.store.merging import derived_folder, merge_catalog, only_builder, read_catalog_file, remove_derived
 
@@ -58,6 +58,7 @@ class Store:
     path: Path
     salt_id: str
     reference_energies: dict[str, Any]
+    handles: Handles = field(default_factory=Handles, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -192,14 +193,15 @@ class Store:
         return name
 
     def _pread(self, row: ImageRow | IndexRow, offset: int, length: int) -> bytes:
-        path = self.path / "shards" / row.modality / row.shard
+        path = f"{self.path}/shards/{row.modality}/{row.shard}"
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            return self.handles.read(path, offset, length)
         except FileNotFoundError as error:
             raise DamagedRecordError(
                 f"shard {path} is missing: restore it from a copy; scoutview fsck {self.path} lists its images"
             ) from error
-        try:
-            return os.pread(descriptor, length, offset)
-        finally:
-            os.close(descriptor)
+        except OSError as error:
+            raise DamagedRecordError(
+                f"shard {path} cannot be read at byte {offset} ({error.strerror}): check the disk, or restore "
+                "the shard from a copy"
+            ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scoutview.batches import Archive, read_unit_image
 from scoutview.encoders import Encoder, embed_images
 from scoutview.errors import UsageError
 from scoutview.metrics import knn_scores, macro_auc
+from scoutview.store import DamagedRecordError
 
 FEWEST_QUERIES = 8
 
@@ -81,18 +82,46 @@ def probe_tasks(archive: Archive, most: int) -> list[LabelTask]:
     return tasks
 
 
-def knn_probe(encoder: Encoder, archive: Archive, tasks: Sequence[LabelTask], device: str) -> dict[str, float]:
-    """Macro AUC of each task by weighted kNN on the encoder's features."""
+def knn_probe(
+    encoder: Encoder, archive: Archive, tasks: Sequence[LabelTask], device: str, leave_out_damaged: bool = False
+) -> dict[str, float]:
+    """Macro AUC of each task by weighted kNN on the encoder's features.
+
+    Raises:
+        DamagedRecordError: if an image is damaged, unless these are left out.
+    """
     needed = sorted({index for task in tasks for index in (*task.bank, *task.query)})
-    images = (read_unit_image(archive, index, encoder.preprocessing)[0] for index in needed)
-    features = dict(zip(needed, embed_images(encoder, images, device=device), strict=True))
+    whole: list[int] = []
+    features = embed_images(encoder, _images(encoder, archive, needed, whole, leave_out_damaged), device=device)
+    known = dict(zip(whole, features, strict=True))
     results = {}
     for task in tasks:
-        bank = np.stack([features[index] for index in task.bank])
-        query = np.stack([features[index] for index in task.query])
-        scores = knn_scores(bank, task.bank_targets, query, len(task.classes))
-        results[task.name] = float(macro_auc(scores, task.query_targets))
+        bank, query = (
+            [place for place, index in enumerate(part) if index in known] for part in (task.bank, task.query)
+        )
+        scores = knn_scores(
+            np.stack([known[task.bank[place]] for place in bank]),
+            task.bank_targets[bank],
+            np.stack([known[task.query[place]] for place in query]),
+            len(task.classes),
+        )
+        results[task.name] = float(macro_auc(scores, task.query_targets[query]))
     return results
+
+
+def _images(
+    encoder: Encoder, archive: Archive, needed: Sequence[int], whole: list[int], leave_out_damaged: bool
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The images one by one; `whole` receives the indices of those that are."""
+    for index in needed:
+        try:
+            image, _ = read_unit_image(archive, index, encoder.preprocessing)
+        except DamagedRecordError:
+            if not leave_out_damaged:
+                raise
+            continue
+        whole.append(index)
+        yield image
 
 
 def _thinned(indices: list[int], most: int | None) -> list[int]:

@@ -3,7 +3,15 @@
 In: unit-range images as DCT coefficients, their spectra, keyed parameters. Out: crops [view, image, 1, row, column].
 """
 
-from scoutview.views.parameters import ReferenceEnergies, ViewParameters, ViewSettings, draw_parameters, largest_scale
+from scoutview.views.parameters import (
+    ReferenceEnergies,
+    ViewParameters,
+    ViewSettings,
+    draw_parameters,
+    draw_scale,
+    largest_scale,
+)
+from scoutview.views.reduced import on_reduced, read_level, reduced_coefficients
 from scoutview.views.render import ViewBatch, needed_frequencies, render_views
 from scoutview.views.rescale import image_coefficients, network_input, rescale
 
@@ -13,10 +21,14 @@ __all__ = [
     "ViewParameters",
     "ViewSettings",
     "draw_parameters",
+    "draw_scale",
     "image_coefficients",
     "largest_scale",
     "needed_frequencies",
     "network_input",
+    "on_reduced",
+    "read_level",
+    "reduced_coefficients",
     "render_views",
     "rescale",
 ]

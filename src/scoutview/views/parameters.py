@@ -100,6 +100,12 @@ def largest_scale(settings: ViewSettings, shape: tuple[int, int]) -> float:
     return float(np.max(ends)) / min(shape)
 
 
+def draw_scale(settings: ViewSettings, shape: tuple[int, int], *, seed: int, step: int, position: int) -> float:
+    """The largest rescale factor that `draw_parameters` draws for the same key; nothing of the image is needed."""
+    where = _draws(settings, seed, step, position)[:, 0]
+    return float(np.max(_short_sides(settings, min(shape), where))) / min(shape)
+
+
 def draw_parameters(
     settings: ViewSettings,
     shape: tuple[int, int],
@@ -109,12 +115,14 @@ def draw_parameters(
     seed: int,
     step: int,
     position: int,
+    level: int = 0,
 ) -> ViewParameters:
-    """Draw the views of one image of `shape` [row, column] px. A pure function of its arguments."""
+    """Draw the views of one image of `shape` [row, column] px. A pure function of its arguments.
+
+    level: of the reduced read that the views come from, which changes their band energies; see `band_energies`.
+    """
     sizes = np.array(settings.view_sizes(), dtype=np.float64)
-    # One row of draws per view, always all of them, so that no option and no other view shifts a view's numbers.
-    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, position, step]))
-    draws = generator.random((len(sizes), 9 + BANDS))
+    draws = _draws(settings, seed, step, position)
     where, above, beside, energy, gamma, linear, exponent, factor, shift = draws[:, :9].T
     short_sides = _short_sides(settings, min(shape), where)
     scale = short_sides / min(shape)
@@ -124,7 +132,7 @@ def draw_parameters(
         moments = [references.at(side) for side in short_sides]
         mean, deviation = (np.array(column) for column in zip(*moments, strict=True))
         wanted = mean + deviation * _truncated_normal(draws[:, 9:])
-        present = band_energies(spectrum, scale)
+        present = band_energies(spectrum, scale, level)
         usable = drawn[:, None] & (present > SMALLEST_ENERGY) & (wanted > 0)
         bands = np.where(usable, wanted / np.maximum(present, SMALLEST_ENERGY), 1.0)
     columns = (
@@ -140,6 +148,12 @@ def draw_parameters(
 
 
 Numbers = npt.NDArray[np.float64]
+
+
+def _draws(settings: ViewSettings, seed: int, step: int, position: int) -> Numbers:
+    """Uniform numbers [view, draw]: always all of them, so that no option and no other view shifts a view's numbers."""
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, position, step]))
+    return generator.random((sum(settings.crops), 9 + BANDS))
 
 
 def _between(bounds: tuple[float, float], uniform: Numbers) -> Numbers:

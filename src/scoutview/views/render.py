@@ -24,7 +24,8 @@ GROUP = 16
 class ViewBatch:
     """Images and view parameters of a batch, collated; all float32 but `shape`.
 
-    coefficients [image, row frequency, column frequency], zero-padded; shape [image, 2] in px.
+    coefficients [image, row frequency, column frequency], zero-padded; shape [image, 2] in px. Of an image that was
+    read reduced, shape, scale, top and left are those of the read.
     scale, top, left, gamma, gain, bias [image, view]; bands [image, view, 6]: see `ViewParameters`.
     """
 
@@ -41,6 +42,10 @@ class ViewBatch:
     def to(self, device: torch.device) -> ViewBatch:
         """The same batch on another device."""
         return ViewBatch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+
+    def pin_memory(self) -> ViewBatch:
+        """The same batch in page-locked memory."""
+        return ViewBatch(*(value.pin_memory() for value in vars(self).values()))
 
 
 def needed_frequencies(shape: tuple[int, int], scale: float) -> tuple[int, int]:

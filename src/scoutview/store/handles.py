@@ -1,0 +1,53 @@
+"""Open files of shards, so that a read costs one system call; at most so many at a time, the least used go first."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+
+MOST_OPEN = 256
+"""Below the usual limit of 1024 for a process."""
+
+
+class _File:
+    """An open file that closes when nobody holds it any longer, so that no reader loses it to another thread."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class Handles:
+    """Files by path, opened when first read. Another process starts with none."""
+
+    def __init__(self, most: int = MOST_OPEN) -> None:
+        self.most = most
+        self.files: OrderedDict[str, _File] = OrderedDict()
+        self.lock = Lock()
+
+    def __reduce__(self) -> tuple[type[Handles], tuple[int]]:
+        return Handles, (self.most,)
+
+    def read(self, path: str | Path, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset` on; fewer where the file ends.
+
+        Raises:
+            OSError: if the file cannot be opened or read.
+        """
+        return os.pread(self._file(str(path)).descriptor, length, offset)
+
+    def _file(self, path: str) -> _File:
+        with self.lock:
+            file = self.files.get(path)
+            if file is None:
+                file = self.files[path] = _File(path)
+                if len(self.files) > self.most:
+                    self.files.popitem(last=False)
+            else:
+                self.files.move_to_end(path)
+            return file
