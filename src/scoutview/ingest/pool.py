@@ -14,6 +14,9 @@ from typing import Protocol, TypeVar
 
 from scoutview.errors import RunError
 
+ATTEMPTS = 3
+"""How often an item may take its process down, since an operator, or a lack of memory, may have killed that."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -59,7 +62,7 @@ def chunks_of(items: Sequence[Item], chunk: int) -> deque[list[Item]]:
 
 
 class Processes:
-    """A number of processes. When one dies, the items of its task are worked on one at a time, each by a fresh one."""
+    """A number of processes. When one dies, the items of its task are worked on one at a time."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -97,8 +100,7 @@ class Processes:
                     check_processes_start()
                     pool = _pool(self.workers)
                     waiting.extendleft(reversed(lost[1:]))
-                    for item in lost[0]:
-                        yield from _alone(item, work, died)
+                    yield from _one_by_one(lost[0], work, died)
                     continue
                 under_way.popleft()
                 yield from done
@@ -122,15 +124,24 @@ def check_processes_start() -> None:
             ) from error
 
 
-def _alone(item: Item, work: Callable[[list[Item]], list[Result]], died: Callable[[Item], Result]) -> list[Result]:
-    """Work on one item in a process of its own; it may be killed once by mistake, as by an operator."""
-    for _ in range(2):
-        with _pool(1) as pool:
-            try:
-                return pool.submit(work, [item]).result()
-            except BrokenProcessPool:
-                continue
-    return [died(item)]
+def _one_by_one(
+    items: Sequence[Item], work: Callable[[list[Item]], list[Result]], died: Callable[[Item], Result]
+) -> Iterator[Result]:
+    """Work on items one at a time in one process, so that it is known which of them it dies of."""
+    pool = _pool(1)
+    try:
+        for item in items:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    yield from pool.submit(work, [item]).result()
+                    break
+                except BrokenProcessPool:
+                    pool.shutdown()
+                    pool = _pool(1)
+                    if attempt == ATTEMPTS:
+                        yield died(item)
+    finally:
+        pool.shutdown()
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
