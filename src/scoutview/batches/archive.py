@@ -67,6 +67,11 @@ class Archive:
         """Without labels and splits, which a loader process does not need."""
         return {"stores": self.stores, "segments": self.segments}
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a store lies in a bucket."""
+        return any(store.blocks is not None for store in self.stores)
+
     @cached_property
     def starts(self) -> Numbers:
         """Archive index of the first image of each segment, and the number of images."""

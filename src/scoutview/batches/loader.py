@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from scoutview.batches.sampler import BatchPlan, Draw
 from scoutview.batches.workers import batch_loader, shared_zeros
 from scoutview.images import Spectrum
 from scoutview.preprocessing import Preprocessing
-from scoutview.store import DamagedRecordError
+from scoutview.store import DamagedRecordError, IndexRow, Store
 from scoutview.views import (
     ReferenceEnergies,
     ViewBatch,
@@ -116,8 +116,7 @@ class ViewDataset(Dataset[ViewSample]):
         _, row = self.archive.place(draw.index)
         key = {"seed": self.seed, "step": draw.step, "position": draw.position}
         native = (row.rows, row.columns)
-        scale = draw_scale(self.settings, native, **key)
-        level = read_level(native, scale, coarsest_level(row, self.preprocessing))
+        level = self._level(draw, row)
         image = self.kept.values.get((draw.index, level)) or self._transformed(draw.index, level, native)
         references = self.references[row.modality]
         parameters = on_reduced(
@@ -125,6 +124,24 @@ class ViewDataset(Dataset[ViewSample]):
         )
         rows, columns = needed_frequencies(image.shape, float(parameters.scale.max()))
         return ViewSample(draw, image.shape, image.coefficients[:rows, :columns], parameters, damaged)
+
+    def _level(self, draw: Draw, row: IndexRow) -> int:
+        native = (row.rows, row.columns)
+        scale = draw_scale(self.settings, native, seed=self.seed, step=draw.step, position=draw.position)
+        return read_level(native, scale, coarsest_level(row, self.preprocessing))
+
+    def fetch(self, draws: Sequence[Draw]) -> None:
+        """Have what a batch needs of stores in buckets here soon."""
+        if not self.archive.is_remote:
+            return
+        wanted: dict[int, tuple[Store, list[tuple[IndexRow, int]]]] = {}
+        for draw in draws:
+            store, row = self.archive.place(draw.index)
+            level = self._level(draw, row)
+            if (draw.index, level) not in self.kept.values:
+                wanted.setdefault(id(store), (store, []))[1].append((row, level))
+        for store, rows in wanted.values():
+            store.fetch(rows)
 
     def _transformed(self, index: int, level: int, native: tuple[int, int]) -> Transformed:
         image, spectrum = read_unit_image(self.archive, index, self.preprocessing, level)
@@ -168,4 +185,5 @@ def view_loader(
 
 
 def _read_views(dataset: ViewDataset, share: int, draws: list[Draw]) -> TrainingBatch:
+    dataset.fetch(draws)
     return collate_views([dataset[draw] for draw in draws], share)

@@ -14,6 +14,7 @@ from scoutview.encoders import Encoder, load_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
 from scoutview.ingest import Pseudonyms, RefusedError, read_file
+from scoutview.objects import is_url
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.pretraining import Recipe, load_recipe, resolve
 
@@ -46,7 +47,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     Raises:
         UsageError: if there is nothing there.
     """
-    if (source / "store.json").exists():
+    if is_url(str(source)) or (source / "store.json").exists():
         archive = Archive.open([source])
         for index, row in enumerate(archive.rows):
             yield SourceImage(row.image, row.modality, row.patient, read_unit_image(archive, index, preprocessing)[0])

@@ -39,7 +39,9 @@ def content_of(file: SourceFile, most: int | None = None) -> Iterator[Path]:
 def _fill(file: SourceFile, stream: IO[bytes], most: int | None) -> None:
     try:
         if file.url:
-            fetch(file.url, stream, most)
+            written = fetch(file.url, stream, most)
+            if most is None and written != int(file.stamp.partition("-")[0]):
+                raise RefusedError("unreadable", "fewer bytes arrived than were listed")
         elif file.part is not None:
             with file.path.open("rb") as archive:
                 archive.seek(file.part.begin)

@@ -16,6 +16,8 @@ from scoutview.store.blocks import BlockCache
 
 FOLDER, GIGABYTES = "SCOUTVIEW_CACHE", "SCOUTVIEW_CACHE_GB"
 DEFAULT_GIGABYTES = 50.0
+ATTEMPTS = 3
+"""To copy a table; the client itself asks again when a server is busy."""
 _TABLES = ("store.json", "quarantine.parquet", "catalog/", "annotations/")
 _LISTING = ".mirror.json"
 
@@ -59,7 +61,7 @@ def mirror(url: str) -> tuple[Path, BlockCache]:
     with (folder / ".mirror.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _update(url, folder)
-    return folder, BlockCache(url, cache / "blocks", cache_limit())
+    return folder, BlockCache(f"{url}/shards", cache / "blocks", cache_limit())
 
 
 def _update(url: str, folder: Path) -> None:
@@ -83,9 +85,12 @@ def _update(url: str, folder: Path) -> None:
     write_json(listing, {name: entry.stamp for name, entry in there.items()})
 
 
-def _copy(entry: ObjectEntry, folder: Path) -> None:
+def _copy(entry: ObjectEntry, folder: Path, attempts: int = ATTEMPTS) -> None:
     try:
         with replacing(folder / entry.relative) as temporary, temporary.open("wb") as stream:
-            fetch(entry.url, stream)
+            if fetch(entry.url, stream) != entry.nbytes:
+                raise OSError("fewer bytes arrived than were listed")
     except OSError as error:
+        if attempts > 1:
+            return _copy(entry, folder, attempts - 1)
         raise RunError(f"{entry.url} cannot be copied ({error}): check the connection and the disk") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,11 +16,14 @@ import pyarrow as pa
 
 from scoutview.errors import RunError, UsageError
 from scoutview.images import Spectrum, decode_spectrum
+from scoutview.objects import is_url
+from scoutview.store.blocks import BlockCache, Range
 from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, rows_of, with_all_columns
 from scoutview.store.codec import LEVELS, decode
 from scoutview.store.handles import Handles
 from scoutview.store.index import IndexRow
 from scoutview.store.merging import derived_folder, merge_catalog, only_builder, read_catalog_file, remove_derived
+from scoutview.store.mirror import mirror
 
 STORE_VERSION = 1
 
@@ -53,22 +56,33 @@ def read_store_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Store:
-    """A store opened for reading. Cheap to make and to send to another process; handles open when used."""
+    """A store opened for reading. Cheap to make and to send to another process; handles open when used.
+
+    path: of its tables; of a store in a bucket they are copies, and its shards are read by `blocks`.
+    """
 
     path: Path
     salt_id: str
     reference_energies: dict[str, Any]
+    blocks: BlockCache | None = None
     handles: Handles = field(default_factory=Handles, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open a store.
+        """Open a store: a folder, or s3://bucket/prefix.
 
         Raises:
-            UsageError: if the folder is no store or a store of another version.
+            UsageError: if there is no store, or a store of another version.
+            RunError: if the tables of one in a bucket cannot be copied.
         """
-        content = read_store_json(Path(path))
-        return cls(Path(path), content["salt_id"], content["reference_energies"])
+        folder, blocks = mirror(str(path)) if is_url(str(path)) else (Path(path), None)
+        content = read_store_json(folder)
+        return cls(folder, content["salt_id"], content["reference_energies"], blocks)
+
+    @property
+    def shards(self) -> str:
+        """Where its shards lie: a folder or a URL."""
+        return self.blocks.url if self.blocks is not None else f"{self.path}/shards"
 
     def catalog_files(self) -> list[Path]:
         """The committed catalog files, sorted by modality and shard."""
@@ -136,19 +150,16 @@ class Store:
 
     def read_record(self, row: ImageRow | IndexRow, level: int = 0) -> tuple[npt.NDArray[np.int16], Spectrum]:
         """Pixels as `read` and the stored radial spectrum, in one range read."""
-        if not 0 <= level <= LEVELS:
-            raise ValueError(f"level {level} is not one of 0..{LEVELS}")
-        length, expected = [
-            (row.nbytes, row.crc32),
-            (row.prefix_nbytes_2, row.prefix_crc32_2),
-            (row.prefix_nbytes_4, row.prefix_crc32_4),
-            (row.prefix_nbytes_8, row.prefix_crc32_8),
-        ][level]
+        length, expected = _prefix(row, level)
         begin = row.offset_in_shard - row.spectrum_offset
-        data = self._pread(row, row.spectrum_offset, begin + length)
-        spectrum, codestream = data[: row.spectrum_nbytes], data[begin:]
-        self._check(row, spectrum, codestream, expected)
-        return decode(codestream, level), decode_spectrum(spectrum)
+
+        def is_whole(data: bytes) -> bool:
+            return (
+                zlib.crc32(data[begin:]) == expected and zlib.crc32(data[: row.spectrum_nbytes]) == row.spectrum_crc32
+            )
+
+        data = self._verified(row, row.spectrum_offset, begin + length, is_whole)
+        return decode(data[begin:], level), decode_spectrum(data[: row.spectrum_nbytes])
 
     def read_run(self, rows: Sequence[ImageRow]) -> Iterator[npt.NDArray[np.int16]]:
         """Stored values of images that lie one after the other in a shard, such as a volume's, in one range read.
@@ -158,31 +169,47 @@ class Store:
         """
         if not rows:
             return
-        first, last = rows[0], rows[-1]
-        start = first.spectrum_offset
-        data = memoryview(self._pread(first, start, last.offset_in_shard + last.nbytes - start))
+        start = rows[0].spectrum_offset
+        data = self._pread(rows[0], start, rows[-1].offset_in_shard + rows[-1].nbytes - start)
         for row in rows:
-            spectrum = bytes(data[row.spectrum_offset - start :][: row.spectrum_nbytes])
-            codestream = bytes(data[row.offset_in_shard - start :][: row.nbytes])
-            self._check(row, spectrum, codestream, row.crc32)
-            yield decode(codestream)
-
-    def _check(self, row: ImageRow | IndexRow, spectrum: bytes, codestream: bytes, expected: int) -> None:
-        if zlib.crc32(codestream) != expected or zlib.crc32(spectrum) != row.spectrum_crc32:
-            raise DamagedRecordError(
-                f"image {self._name(row)} in {self.path}/shards/{row.modality}/{row.shard} at byte "
-                f"{row.offset_in_shard} is damaged (its checksum differs): run scoutview fsck {self.path}"
-            )
+            codestream = data[row.offset_in_shard - start :][: row.nbytes]
+            # An image that did not arrive whole is read, and judged, by itself.
+            yield decode(codestream) if zlib.crc32(codestream) == row.crc32 else self.read(row)
 
     def read_spectrum(self, row: ImageRow | IndexRow) -> Spectrum:
         """The stored radial spectrum alone."""
-        data = self._pread(row, row.spectrum_offset, row.spectrum_nbytes)
-        if zlib.crc32(data) != row.spectrum_crc32:
-            raise DamagedRecordError(
-                f"the spectrum of image {self._name(row)} in {self.path}/shards/{row.modality}/{row.shard} is damaged: "
-                f"run scoutview fsck {self.path}"
-            )
+        expected = row.spectrum_crc32
+        data = self._verified(
+            row, row.spectrum_offset, row.spectrum_nbytes, lambda data: zlib.crc32(data) == expected, "the spectrum of "
+        )
         return decode_spectrum(data)
+
+    def fetch(self, wanted: Sequence[tuple[ImageRow | IndexRow, int]]) -> None:
+        """Have the bytes of (row, level) here soon, of a store in a bucket: many together hide the latency."""
+        if self.blocks is not None:
+            self.blocks.fetch(
+                [
+                    _range_of(
+                        row, row.spectrum_offset, row.offset_in_shard - row.spectrum_offset + _prefix(row, level)[0]
+                    )
+                    for row, level in wanted
+                ]
+            )
+
+    def _verified(
+        self, row: ImageRow | IndexRow, offset: int, length: int, is_whole: Callable[[bytes], bool], part: str = ""
+    ) -> bytes:
+        """Bytes of a shard that pass a check; a bad download is fetched once more."""
+        data = self._pread(row, offset, length)
+        if self.blocks is not None and not is_whole(data):
+            self.blocks.forget(_range_of(row, offset, length))
+            data = self._pread(row, offset, length)
+        if not is_whole(data):
+            raise DamagedRecordError(
+                f"{part}image {self._name(row)} in {self.shards}/{row.modality}/{row.shard} at byte "
+                f"{row.offset_in_shard} is damaged (its checksum differs): run scoutview fsck on the store"
+            )
+        return data
 
     def _name(self, row: ImageRow | IndexRow) -> str:
         """The image id, which the index does not hold."""
@@ -193,15 +220,34 @@ class Store:
         return name
 
     def _pread(self, row: ImageRow | IndexRow, offset: int, length: int) -> bytes:
-        path = f"{self.path}/shards/{row.modality}/{row.shard}"
+        path = f"{self.shards}/{row.modality}/{row.shard}"
         try:
+            if self.blocks is not None:
+                return self.blocks.read(_range_of(row, offset, length))
             return self.handles.read(path, offset, length)
         except FileNotFoundError as error:
             raise DamagedRecordError(
-                f"shard {path} is missing: restore it from a copy; scoutview fsck {self.path} lists its images"
+                f"shard {path} is missing: restore it from a copy; scoutview fsck lists its images"
             ) from error
         except OSError as error:
             raise DamagedRecordError(
-                f"shard {path} cannot be read at byte {offset} ({error.strerror}): check the disk, or restore "
-                "the shard from a copy"
+                f"shard {path} cannot be read at byte {offset} ({error.strerror or error}): check the disk or the "
+                "connection, or restore the shard from a copy"
             ) from error
+
+
+def _prefix(row: ImageRow | IndexRow, level: int) -> tuple[int, int]:
+    """(length, crc32) of the codestream's prefix for a level."""
+    if not 0 <= level <= LEVELS:
+        raise ValueError(f"level {level} is not one of 0..{LEVELS}")
+    return (
+        (row.nbytes, row.crc32),
+        (row.prefix_nbytes_2, row.prefix_crc32_2),
+        (row.prefix_nbytes_4, row.prefix_crc32_4),
+        (row.prefix_nbytes_8, row.prefix_crc32_8),
+    )[level]
+
+
+def _range_of(row: ImageRow | IndexRow, begin: int, length: int) -> Range:
+    # Of the small modalities every epoch of the large ones needs all, many times.
+    return Range(f"{row.modality}/{row.shard}", begin, length, first=row.modality in ("xray", "us"))
