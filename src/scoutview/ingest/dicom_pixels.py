@@ -201,6 +201,8 @@ def _run_lengths(frame: bytes, form: PixelFormat) -> npt.NDArray[Any]:
 
 def _luma(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     """Luma of a frame that pydicom decodes: it knows planar configurations, subsampling and JPEG's transforms."""
+    if dataset.get("PlanarConfiguration") not in (0, 1):
+        raise RefusedError("bad_header", "PlanarConfiguration is missing or malformed")
     values, decoded = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True)
     photometric = str(decoded["photometric_interpretation"])
     if photometric.startswith("YBR_FULL") and form.syntax in NATIVE:
