@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -82,8 +84,10 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except (EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RefusedError("truncated", "the arrays end early or are damaged") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a directory that leads in front of the file
+            raise RefusedError("truncated", "the arrays are not where the directory says") from error
         raise RefusedError("unreadable", "the file cannot be read") from error
-    except (ValueError, TypeError, KeyError, SyntaxError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, TypeError, TokenError, KeyError, SyntaxError, NotImplementedError, RuntimeError) as error:
         raise RefusedError("unknown_layout", f"an array cannot be read ({type(error).__name__})") from error
 
 

@@ -72,6 +72,8 @@ def read_header(path: Path, keywords: Sequence[str | int] = KEYWORDS) -> Any:
     except RefusedError:
         raise
     except OSError as error:
+        if error.errno is None:  # pydicom's own, of elements that do not end
+            raise RefusedError("truncated", "the file ends within an element") from error
         raise RefusedError("unreadable", "the file cannot be read") from error
     except Exception as error:
         raise RefusedError("bad_header", f"the elements cannot be parsed ({type(error).__name__})") from error
@@ -102,13 +104,20 @@ def is_whole(path: Path, nbytes: int) -> bool:
 
 
 def overlaid(header: Any, values: Mapping[str, Any]) -> Any:
-    """A copy of a header with other values; the elements of `header` stay as they are."""
+    """A copy of a header with other values; the elements of `header` stay as they are.
+
+    Raises:
+        RefusedError: bad_header, naming the element, for a value that is none of its kind.
+    """
     copy = pydicom.Dataset()
     copy.update(header)
     copy.file_meta = getattr(header, "file_meta", None)
     for keyword, value in values.items():
         # Assigning to an attribute would change the element, which the copy shares with `header`.
-        copy[keyword] = DataElement(Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE)
+        try:
+            copy[keyword] = DataElement(Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE)
+        except Exception as error:  # pydicom converts the value
+            raise RefusedError("bad_header", f"{keyword} is malformed") from error
     return copy
 
 

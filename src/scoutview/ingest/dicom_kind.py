@@ -90,7 +90,7 @@ def format_of(header: Any, modality: Modality) -> PixelFormat:
     allocated = header_of.integer_of(header, "BitsAllocated")
     bits = header_of.integer_of(header, "BitsStored", allocated)
     high = header_of.integer_of(header, "HighBit", bits - 1)
-    representation = header_of.integer_of(header, "PixelRepresentation", 0)
+    representation = header_of.integer_of(header, "PixelRepresentation")
     if allocated not in (8, 16, 32) or (allocated != 8 and not grey) or (allocated == 32 and palette):
         raise RefusedError("bits", f"{allocated} bits allocated")
     if not (1 < bits <= allocated and bits - 1 <= high < allocated and representation in (0, 1)):

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from pydicom.encaps import get_frame
-from pydicom.pixels import pixel_array
+from pydicom.pixels import convert_color_space, get_decoder, pixel_array
 
 from scoutview.images.slabs import row_slabs
 from scoutview.ingest.codestreams import check_announced
@@ -201,9 +201,18 @@ def _run_lengths(frame: bytes, form: PixelFormat) -> npt.NDArray[Any]:
 
 def _luma(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     """Luma of a frame that pydicom decodes: it knows planar configurations, subsampling and JPEG's transforms."""
-    if form.photometric.startswith("YBR_FULL") and form.syntax in NATIVE:
-        return np.asarray(pixel_array(dataset, raw=True)[..., 0], dtype=np.uint8)
-    return luma_of(pixel_array(dataset))
+    if dataset.get("PlanarConfiguration") not in (0, 1):
+        raise RefusedError("bad_header", "PlanarConfiguration is missing or malformed")
+    values, decoded = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True)
+    photometric = str(decoded["photometric_interpretation"])
+    if photometric.startswith("YBR_FULL") and form.syntax in NATIVE:
+        return np.asarray(values[..., 0], dtype=np.uint8)
+    if not photometric.startswith("YBR_FULL"):
+        return luma_of(values)
+    luma = np.empty(values.shape[:2], np.uint8)
+    for slab in row_slabs(*luma.shape):
+        luma[slab] = luma_of(convert_color_space(values[slab], photometric, "RGB"))
+    return luma
 
 
 def luma_of(rgb: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -119,6 +119,8 @@ def open_frames(path: Path, frames: int, frame_bytes: int) -> FrameSource:
             if count > frames + 1 and end - begin > frames * most:
                 raise RefusedError("too_large", f"compressed frames of more than {most} bytes")
     except OSError as error:
+        if error.errno is None:  # pydicom's own, of elements that do not end
+            raise RefusedError("truncated", "the file ends within an element") from error
         raise RefusedError("unreadable", "the file cannot be read") from error
     except RefusedError:
         raise

@@ -32,6 +32,14 @@ _TYPES = {
 _TYPE_OF = {name: kind for kind, names in _TYPES.items() for name in names}
 _TO_RAS = {"right-anterior-superior": (1, 1, 1), "ras": (1, 1, 1), "left-anterior-superior": (-1, 1, 1),
            "las": (-1, 1, 1), "left-posterior-superior": (-1, -1, 1), "lps": (-1, -1, 1)}  # fmt: skip
+_FIELDS = frozenset({
+    "dimension", "type", "block size", "blocksize", "encoding", "endian", "content", "min", "max", "old min", "oldmin",
+    "old max", "oldmax", "data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip", "number",
+    "sample units", "sampleunits", "sizes", "spacings", "thicknesses", "axis mins", "axismins", "axis maxs", "axismaxs",
+    "centers", "centerings", "labels", "units", "kinds", "space", "space dimension", "space units", "space origin",
+    "space directions", "measurement frame",
+})  # fmt: skip
+"""All that the format knows: another name is a damaged one."""
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "")
 
 
@@ -87,9 +95,11 @@ def _fields(stream: IO[bytes]) -> dict[str, str]:
         name, mark, value = re.match(r"([^:]*)(:=|: ?|$)(.*)", text, re.S).groups()  # type: ignore[union-attr]
         if mark == ":=":
             continue
+        if not (mark and name in _FIELDS and value.isprintable()):
+            raise RefusedError("bad_header", "a line of the header is malformed")
         name = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}.get(name, name)
-        if not mark or name in fields:
-            raise RefusedError("bad_header", "a line of the header is malformed, or repeats a field")
+        if name in fields:
+            raise RefusedError("bad_header", "a field of the header is repeated")
         fields[name] = value.strip()
     raise RefusedError("truncated", "the header does not end")
 

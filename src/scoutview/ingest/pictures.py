@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -88,6 +89,8 @@ def _opened(path: Path) -> Iterator[Any]:
             warnings.simplefilter("ignore")  # Pillow's warning of large images: the limit is ours
             Pillow.MAX_IMAGE_PIXELS = LARGEST_AREA
             head = raw.read(4)
+            if head == b"\x89PNG":
+                _check_png(raw)
             raw.seek(0)
             if not head.startswith((b"II", b"MM")) and os.fstat(raw.fileno()).st_size > LARGEST_PICTURE:
                 raise RefusedError("too_large", f"a file of more than {LARGEST_PICTURE} bytes")
@@ -97,7 +100,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise RefusedError("too_large", "more than 2^25 pixels") from error
     except UnidentifiedImageError as error:
         raise RefusedError("decode_error", "Pillow does not know this variant") from error
-    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error) as error:
+    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, RuntimeError, struct.error) as error:
         raise RefusedError("decode_error", f"damaged ({type(error).__name__})") from error
     except OSError as error:
         if error.errno is not None:
@@ -105,6 +108,32 @@ def _opened(path: Path) -> Iterator[Any]:
         if "truncated" in str(error).lower():
             raise RefusedError("truncated", "the pixels end early") from error
         raise RefusedError("decode_error", "damaged pixels") from error
+
+
+def _check_png(stream: io.FileIO) -> None:
+    """Verify the checksum of every critical chunk, which Pillow does not (PNG 5.4: upper case names).
+
+    Raises:
+        RefusedError: truncated or decode_error.
+    """
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        left, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if not kind[:1].isupper():
+            stream.seek(left + 4, os.SEEK_CUR)
+            continue
+        checksum = zlib.crc32(kind)
+        while left and (data := stream.read(min(left, 2**20))):
+            checksum = zlib.crc32(data, checksum)
+            left -= len(data)
+        wanted = stream.read(4)
+        if left or len(wanted) < 4:
+            break
+        if int.from_bytes(wanted, "big") != checksum:
+            raise RefusedError("decode_error", "a chunk does not have its checksum")
+        if kind == b"IEND":
+            return
+    raise RefusedError("truncated", "the end marker is missing")
 
 
 def _pages(picture: Any) -> list[int] | None:
