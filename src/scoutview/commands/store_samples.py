@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from scoutview.errors import RunError
 from scoutview.preprocessing import Preprocessing, preprocess
 from scoutview.report import Sheet, Thumbnail, Tile
 from scoutview.report.thumbnails import LONGEST, thumbnail
-from scoutview.store import ImageRow, Store, rows_of
+from scoutview.store import ImageRow, Store, read_catalog_file, rows_of
 from scoutview.store.codec import LEVELS
 
 PICTURES = 24
@@ -38,7 +40,7 @@ def sample_sheet(store: Store, connection: duckdb.DuckDBPyConnection, modality: 
     units = [unit for (unit,) in connection.execute(sql, {"modality": modality}).fetchall()]
     tiles: list[Tile] = []
     shown = 0
-    for rows in _rows_of_units(connection, modality, units):
+    for rows in _rows_of_units(store, connection, modality, units):
         chosen = [rows[int(place * len(rows))] for place in PLACES] if rows[0].stack else rows
         if shown + len(chosen) <= PICTURES:
             tiles.append(Tile(tuple(_thumbnail(store, row) for row in chosen), _lines(rows)))
@@ -46,12 +48,18 @@ def sample_sheet(store: Store, connection: duckdb.DuckDBPyConnection, modality: 
     return Sheet(tiles, _notes(connection, modality, tiles))
 
 
-def _rows_of_units(connection: duckdb.DuckDBPyConnection, modality: str, units: list[str]) -> list[list[ImageRow]]:
-    """The rows of each image or volume, in order."""
-    sql = "SELECT * FROM catalog WHERE modality = $modality AND (image IN $units OR stack IN $units)"
+def _rows_of_units(
+    store: Store, connection: duckdb.DuckDBPyConnection, modality: str, units: list[str]
+) -> list[list[ImageRow]]:
+    """The rows of each image or volume, in order; only the shards that hold them are read with all columns."""
+    sql = "SELECT DISTINCT shard FROM catalog WHERE modality = $modality AND (image IN $units OR stack IN $units)"
+    shards = [shard for (shard,) in connection.execute(sql, {"modality": modality, "units": units}).fetchall()]
     found: dict[str, list[ImageRow]] = {unit: [] for unit in units}
-    for row in rows_of(connection.sql(sql, params={"modality": modality, "units": units}).to_arrow_table()):
-        found[row.stack or row.image].append(row)
+    for shard in shards:
+        table = read_catalog_file(store.path / "catalog" / modality / f"{shard.removesuffix('.tar')}.parquet")
+        wanted = [pc.is_in(table.column(name), pa.array(units, pa.string())) for name in ("image", "stack")]
+        for row in rows_of(table.filter(pc.or_(*wanted))):
+            found[row.stack or row.image].append(row)
     return [sorted(rows, key=lambda row: row.slice_index or 0) for rows in found.values()]
 
 
