@@ -96,7 +96,10 @@ def verdict(trap: Trap, read: Callable[[Path], list[Volume]]) -> str:
             text = str(error).strip().splitlines()
             said = text[-1][:60] if text else type(error).__name__
             return f"refused ({said})" if not trap.volumes else f"not read ({type(error).__name__})"
-    return judged(trap, [volume for volume in volumes if len(volume[0]) > 1])
+    several = [volume for volume in volumes if len(volume[0]) > 1]
+    if not several and volumes and trap.volumes:
+        return "one picture" if len(volumes) == 1 else f"{len(volumes)} pictures"
+    return judged(trap, several)
 
 
 def judged(trap: Trap, volumes: list[Volume]) -> str:
@@ -124,13 +127,12 @@ def _spacing(affine: npt.NDArray[np.float64]) -> float:
 
 
 def main() -> None:
-    """Print a table of the verdicts, and one line per reader."""
+    """Print a table of the verdicts, and one line per figure."""
     os.environ.setdefault("SCOUTVIEW_KEY", "phantoms need no secret")
     readers = {name: read for name, (module, read) in READERS.items() if importlib.util.find_spec(module)}
     print(f"| trap | {' | '.join(readers)} |")
     print(f"|---|{'---|' * len(readers)}")
-    right = dict.fromkeys(readers, 0)
-    silent = dict.fromkeys(readers, 0)
+    right, silent = dict.fromkeys(readers, 0), dict.fromkeys(readers, 0)
     for trap in TRAPS:
         verdicts = {name: verdict(trap, read) for name, read in readers.items()}
         for name, text in verdicts.items():
@@ -138,10 +140,11 @@ def main() -> None:
             silent[name] += text.startswith("WRONG")
         print(f"| {trap.name} | {' | '.join(verdicts.values())} |", flush=True)
     for name in readers:
-        bar = f" (bar: >= {len(TRAPS)})" if name == "scoutview" else ""
-        print(f"{name} right or rightly refused, of {len(TRAPS)}: {right[name]}{bar}")
-        bar = " (bar: <= 0)" if name == "scoutview" else ""
-        print(f"{name} wrong without an error: {silent[name]}{bar}")
+        ours = name == "scoutview"
+        of, not_read = len(TRAPS), len(TRAPS) - right[name] - silent[name]
+        print(f"{name} right or rightly refused, of {of}: {right[name]} (bar: {f'>= {of}' if ours else 'no bar'})")
+        print(f"{name} wrong without an error: {silent[name]} (bar: {'<= 0' if ours else 'no bar'})")
+        print(f"{name} not read: {not_read} (bar: {'<= 0' if ours else 'no bar'})")
 
 
 if __name__ == "__main__":

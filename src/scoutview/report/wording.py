@@ -64,3 +64,14 @@ def modality(name: str) -> str:
 def series(parts: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def storage(value: Any) -> str:
+    """Bytes as "812 kB", "1.51 GB", in powers of 1000."""
+    value = number(value)
+    if value is None:
+        return MISSING
+    for size, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}\N{NO-BREAK SPACE}{unit}"
+    return f"{value:.0f}\N{NO-BREAK SPACE}B"
