@@ -77,7 +77,7 @@ def read(path: Path, modality: Any) -> list[tuple[str, Any]]:
     """(index, image) of a file, each made into a record as ingest does."""
     preprocessing = Preprocessing()
     taken = []
-    for index, image in read_source_file(SourceFile(path, Path("file")), modality, STRICT).images:
+    for index, image in read_source_file(SourceFile(path, Path("file")), path, modality, STRICT).images:
         if image.pixels.min() == image.pixels.max():
             continue
         spectrum = radial_spectrum(preprocess(image.pixels, calibration_of(image), preprocessing))

@@ -40,7 +40,7 @@ def judged(path: Path, images: Indexed) -> str:
 
     UNDECIDED: two decoders disagree on a damaged codestream that has no checksum (JPEG, JPEG-LS, JPEG 2000).
     """
-    kind = sniff(SourceFile(path, Path(path.name)))
+    kind = sniff(path)
     compare = {"dicom": _dicom, "nifti": _nifti, "metaimage": _itk, "nrrd": _itk, "picture": _picture, "npz": _npz}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

@@ -44,7 +44,9 @@ def drawn(modality: Modality, generator: np.random.Generator) -> Record:
     pixels = coarse.repeat(8, 0).repeat(8, 1)[:rows, :columns] + generator.integers(0, 50, (rows, columns))
     image = Image(pixels.astype(np.int16), modality, offset=-1024.0, units="HU" if modality == "ct" else "")
     spectrum = radial_spectrum(preprocess(image.pixels, calibration_of(image), Preprocessing()))
-    return make_record(image, Keys(*[""] * 9, "train"), encode_spectrum(spectrum), Preprocessing().identity())
+    return make_record(
+        image, Keys("", "", "", "", "", "", "", "", "", "train"), encode_spectrum(spectrum), Preprocessing().identity()
+    )
 
 
 def make_store(folder: Path, images: int) -> None:

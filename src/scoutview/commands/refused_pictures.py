@@ -11,15 +11,15 @@ import duckdb
 from scoutview.commands.refused_files import Opened, open_pictures
 from scoutview.commands.store_tables import rows_of_query
 from scoutview.errors import RunError
-from scoutview.ingest.pool import in_processes
+from scoutview.ingest.pool import Processes
 from scoutview.report import Sheet, Thumbnail, Tile
 from scoutview.report.thumbnails import thumbnail
 
 PRIVATE = ("burned_in", "secondary_capture", "text_unknown")
 """Reasons whose files may name a patient in their pixels: they are never opened."""
 PICTURELESS = (
-    "archive", "constant", "empty_file", "killed_the_reader", "no_pixels", "not_a_file", "not_an_image", "symlink",
-    "too_large", "unreadable", "unsupported_format",
+    "archive", "constant", "empty_file", "encrypted", "killed_the_reader", "missing_file", "no_pixels", "not_a_file",
+    "not_an_image", "symlink", "too_large", "unreadable", "unsafe_path", "unsupported_format",
 )  # fmt: skip
 """Reasons whose files hold no picture, or none that can be shown."""
 PICTURES = 8
@@ -55,7 +55,7 @@ def refused_sheets(examples: Mapping[str, Sequence[tuple[str, str]]]) -> dict[st
     shown = {reason: files for reason, files in examples.items() if reason not in (*PRIVATE, *PICTURELESS)}
     asked = [path for files in shown.values() for path, _ in files]
     try:
-        results = iter(list(in_processes(asked, open_pictures, _died, workers=1, chunk=1)))
+        results = iter(list(Processes(1)(asked, open_pictures, _died, 1)))
     except RunError:  # no reason to end without a page
         results = iter([(None, "lacked a process to be opened in")] * len(asked))
     for reason, files in shown.items():
