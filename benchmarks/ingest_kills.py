@@ -98,12 +98,13 @@ def disturbed(source: Path, folder: Path, engine: str, kills: int, expected: str
                     break
                 process = start(source, store, ENGINES[engine])
                 continue
-            found = workers_of(process.pid)
             if sum(killed.values()) >= kills:
                 process.wait()
-            elif found and chance.random() < 0.5:
-                os.kill(chance.choice(found), signal.SIGKILL)
-                killed["worker"] += 1
+            elif killed["worker"] <= killed["driver"]:
+                found = workers_of(process.pid)
+                if found:
+                    os.kill(chance.choice(found), signal.SIGKILL)
+                    killed["worker"] += 1
             else:
                 process.kill()
                 process.wait()
