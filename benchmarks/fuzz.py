@@ -132,14 +132,16 @@ def child(pipe: Connection, seed: int) -> None:
     """Answer case numbers with ("taken", ...) and then the verdict, or with the verdict alone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders write to it
     every = sources()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _, whole = resource.getrlimit(resource.RLIMIT_AS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         pipe.send(("ready", ""))
         while (number := pipe.recv()) is not None:
             source, _, data = damaged(every, seed, number)
             path.write_bytes(data)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, whole))
             verdict, detail, images = tried(path, source)
+            resource.setrlimit(resource.RLIMIT_AS, (whole, whole))
             pipe.send((verdict, detail))
             if verdict == "taken":
                 try:

@@ -1,13 +1,14 @@
 """What other readers make of a damaged file that scoutview took, for `benchmarks/fuzz.py`.
 
 pydicom (and Pillow in it), nibabel, SimpleITK, libpng, libjpeg and libtiff in imagecodecs, NumPy.
-Run: python benchmarks/fuzz_readers.py FILE [MODALITY]
+Run: python benchmarks/fuzz_readers.py, which compares the files before they are damaged.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
-import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import SimpleITK as Itk
+from fuzz_sources import sources
 from PIL import Image as Pillow
 from PIL import ImageOps
 from pydicom.encaps import get_frame
@@ -30,6 +32,8 @@ from scoutview.ingest.dicom_header import read_header
 from scoutview.ingest.dicom_kind import format_of, modality_of
 from scoutview.ingest.files import SourceFile, sniff
 from scoutview.ingest.frames import open_frames
+from scoutview.ingest.reading import read_source_file
+from scoutview.ingest.rules import STRICT
 
 Indexed = Sequence[tuple[str, Image]]
 SAME, OTHER, UNREAD, UNDECIDED = "same", "other", "unread", "undecided"
@@ -134,8 +138,6 @@ def _nifti(path: Path, images: Indexed) -> str:
     data = path.read_bytes()
     try:
         if data.startswith(b"\x1f\x8b"):
-            import gzip
-
             data = gzip.decompress(data)
         kind = nib.Nifti2Image if data[4:8] == b"n+2\0" else nib.Nifti1Image
         volume = kind.from_stream(io.BytesIO(data))
@@ -214,9 +216,20 @@ def _npz(path: Path, images: Indexed) -> str:
     return SAME
 
 
-if __name__ == "__main__":
-    from scoutview.ingest.reading import read_source_file
-    from scoutview.ingest.rules import STRICT
+def main() -> None:
+    """What the readers make of the files before they are damaged."""
+    verdicts: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in sources():
+            given = SourceFile(Path(folder) / "file", Path("file"))
+            given.path.write_bytes(source.data)
+            modality: Any = source.modality
+            images = list(read_source_file(given, modality, STRICT).images)
+            verdicts.setdefault(judged(given.path, images), []).append(source.name)
+    for verdict, names in sorted(verdicts.items()):
+        print(f"  {verdict}: {', '.join(names)}")
+    print(f"whole files in which other readers find other values: {len(verdicts.get(OTHER, []))} (bar: 0)")
 
-    given = SourceFile(Path(sys.argv[1]), Path("file"))
-    print(judged(given.path, list(read_source_file(given, (sys.argv[2:] or [None])[0], STRICT).images)))  # type: ignore
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """What `benchmarks/fuzz.py` damages: small files of every format, and the ways in which they are damaged.
 
-Source number s and case number n of a seed always give the same bytes. Run: python benchmarks/fuzz_sources.py FOLDER
+A seed and a case number always give the same bytes. Run: python benchmarks/fuzz_sources.py, which lists the files.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import csv
 import gzip
 import io
 import struct
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -301,5 +300,7 @@ DAMAGES: dict[str, Callable[[np.random.Generator, Source], bytes]] = {
 }
 
 if __name__ == "__main__":
-    for number, item in enumerate(sources()):
-        (Path(sys.argv[1]) / f"{number:03d}").write_bytes(item.data)
+    files = sources()
+    for item in files:
+        print(f"  {item.name}: {len(item.data)} bytes, {len(item.places)} parts")
+    print(f"files to damage: {len(files)} (bar: >= 40)")

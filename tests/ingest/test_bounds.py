@@ -112,13 +112,16 @@ def test_a_deflated_file_that_ends_early(tmp_path: Path) -> None:
 
 
 def test_a_frame_is_read_without_what_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_dicom(tmp_path / "a.dcm", PIXELS, "MR", PixelData=PIXELS.tobytes() + bytes(10**6))
+    path = write_dicom(tmp_path / "a.dcm", PIXELS, "MR", PixelData=PIXELS.tobytes() + bytes(PIXELS.nbytes - 2))
     seen = []
     original = dicom_pixels.decode_dataset
     monkeypatch.setattr(dicom_pixels, "decode_dataset", lambda dataset, form: (
         seen.append(len(dataset.PixelData)), original(dataset, form))[1])  # fmt: skip
     np.testing.assert_array_equal(read_file(path)[0].pixels, PIXELS)
     assert seen == [PIXELS.nbytes]
+    # A whole frame more is none of an image that announces one.
+    write_dicom(path, GREY, "US", PixelData=GREY.tobytes() * 3)
+    assert refusal(path) == "bad_header"
 
 
 def test_a_compressed_frame_of_more_than_its_pixels(tmp_path: Path) -> None:

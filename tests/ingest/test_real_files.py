@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import tarfile
 import warnings
 from pathlib import Path
@@ -17,9 +18,11 @@ from scoutview.ingest.dicom_kind import format_of, modality_of
 from scoutview.ingest.dicom_pixels import decode_dataset, decode_frame
 from scoutview.ingest.files import sniff
 from scoutview.ingest.frames import open_frames
+from scoutview.ingest.refusals import FIXES
 from scoutview.ingest.rules import STRICT
 
 ARCHIVE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dicom_dev.tar.xz"
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "real_dicom.py"
 
 
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="the real DICOM files are not here")
@@ -57,3 +60,19 @@ def test_every_real_file_is_read_as_pydicom_reads_it_or_refused(tmp_path: Path) 
         compared += 1
     assert (taken, refused) == (205, 70)
     assert compared >= 190
+
+
+@pytest.mark.skipif(not ARCHIVE.exists(), reason="the real DICOM files are not here")
+def test_every_real_file_is_accounted_for_and_explained(tmp_path: Path) -> None:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    accounts = list(runpy.run_path(str(BENCHMARK))["accounts"](tmp_path))
+    assert len(accounts) == 274
+    for account in accounts:
+        if account.reason:
+            assert account.detail
+            assert account.reason.partition(":")[0] in FIXES
+        else:
+            assert account.other in ("equal", "no decoder in pydicom"), account
+    assert sum(account.other == "equal" for account in accounts) >= 199
+    assert sum(bool(account.reason) for account in accounts) == 69

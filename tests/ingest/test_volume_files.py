@@ -240,6 +240,9 @@ def edited(path: Path, old: bytes, new: bytes) -> Path:
 
 
 CASES = [
+    ("mha", "bad_header", b"CompressedData = False", b"CompressedData = True"),
+    ("nrrd", "bad_header", b"kinds: domain", b"kinds: dnan"),
+    ("nrrd", "bad_header", b"NRRD0004\n", b"NRRD0004x"),
     ("mha", "bad_header", b"DimSize = 20 24 30", b"DimSize = 20 24"),
     ("mha", "bad_header", b"DimSize = 20 24 30", b"DimSize = 20 0 30"),
     ("mha", "bad_header", b"DimSize = 20 24 30", b"DimSize = 20 24 x"),
@@ -321,6 +324,6 @@ def test_a_zlib_stream_in_a_metaimage_written_by_hand(tmp_path: Path) -> None:
     np.testing.assert_array_equal(expected, array.T)
     found = read_file(tmp_path / "v.mhd", "mr")
     np.testing.assert_array_equal(found[4].pixels, array.T[4])
-    (tmp_path / "v.mhd").write_bytes(header % (77, b"CompressedData = True\n"))
+    (tmp_path / "v.mhd").write_bytes(header % (77, b"CompressedData = True\nCompressedDataSize = 1\n"))
     (tmp_path / "v.raw").write_bytes(b"x" * 77 + zlib.compress(array.astype(">i2").tobytes(order="F")))
     np.testing.assert_array_equal(read_file(tmp_path / "v.mhd", "mr")[4].pixels, array.T[4])

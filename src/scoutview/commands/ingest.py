@@ -32,7 +32,7 @@ def ingest(
     cluster: str | None = None,
     json: bool = False,
 ) -> IngestSummary:
-    """Take DICOM, NIfTI, PNG, JPEG, TIFF and npz files into a store.
+    """Take DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF and npz files into a store.
 
     The slices of a series become volumes, by their geometry; other files are images by themselves. What cannot be
     taken right is not taken: it is listed with its reason in the store's quarantine. Running the same command again

@@ -1,6 +1,7 @@
 """Files -> store: what every format means, which files are refused and why, pseudonyms, splits, label files.
 
-In: files and folders of DICOM, NIfTI, PNG, JPEG, TIFF, npz; CSV labels, COCO boxes. Out: a store, a quarantine.
+In: files and folders of DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF, npz; CSV labels, COCO boxes. Out: a store, a
+quarantine.
 """
 
 from scoutview.ingest.engine import run_ingest

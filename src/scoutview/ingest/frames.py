@@ -107,8 +107,11 @@ def open_frames(path: Path, frames: int, frame_bytes: int) -> FrameSource:
             begin, vr, length = _element(stream, syntax)
             if length != _UNDEFINED:
                 size = stream.seek(0, 2)
-                if length < frames * frame_bytes or begin + frames * frame_bytes > size:
-                    raise RefusedError("truncated", f"{length} bytes of pixels, {frames * frame_bytes} are needed")
+                there = min(length, size - begin)
+                if there < frames * frame_bytes:
+                    raise RefusedError("truncated", f"{there} bytes of pixels, {frames * frame_bytes} are needed")
+                if length >= (frames + 1) * frame_bytes + 2:
+                    raise RefusedError("bad_header", f"{length} bytes of pixels, where {frames} frames are announced")
                 little = bool(syntax.is_little_endian)
                 return FrameSource(path, header, frames, begin, vr, frame_bytes, (), little, most)
             if not syntax.is_compressed:

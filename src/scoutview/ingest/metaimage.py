@@ -58,6 +58,8 @@ def _described(stream: IO[bytes]) -> Stored:
     data_file = fields[_LAST]
     (skipped,) = integers_in(fields.get("HeaderSize", "0"), "HeaderSize")[:1]
     packing: Literal["", "zlib"] = "zlib" if _is_true(fields, "CompressedData", "False") else ""
+    if packing:  # without it, readers disagree on where the voxels begin
+        integers_in(fields.get("CompressedDataSize", ""), "CompressedDataSize")
     voxels = Voxels(stream, 0, shape, count, dtype, 1.0, 0.0, affine)
     local = data_file.upper() == "LOCAL"
     return Stored(voxels, packing, "" if local else data_file, 0 if local else max(skipped, -1))

@@ -40,6 +40,7 @@ _FIELDS = frozenset({
     "space directions", "measurement frame",
 })  # fmt: skip
 """All that the format knows: another name is a damaged one."""
+_KINDS = ("domain", "space", "time", "list", "point", "vector", "none", "???")
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "")
 
 
@@ -81,7 +82,9 @@ def _described(stream: IO[bytes]) -> Stored:
 def _fields(stream: IO[bytes]) -> dict[str, str]:
     """The fields of the header by name, up to the empty line, or the end of a file that names another."""
     fields: dict[str, str] = {}
-    left = LONGEST_HEADER - len(stream.readline(LONGEST_HEADER))
+    if not re.fullmatch(rb"NRRD000\d\r?\n", stream.readline(20)):
+        raise RefusedError("bad_header", "the first line is malformed")
+    left = LONGEST_HEADER
     while left > 0:
         line = stream.readline(left)
         left -= len(line)
@@ -124,8 +127,11 @@ def _affine(fields: Mapping[str, str], dimensions: int) -> npt.NDArray[np.float6
         raise RefusedError("no_orientation", "space is none of RAS, LAS and LPS, or there are two dimensions")
     if len(directions) != dimensions:
         raise RefusedError("no_orientation", "space directions are not one per dimension")
-    if any("color" in kind for kind in fields.get("kinds", "").lower().split()):
+    kinds = fields.get("kinds", "domain " * dimensions).lower().split()
+    if any("color" in kind for kind in kinds):
         raise RefusedError("color", "several channels per voxel")
+    if len(kinds) != dimensions or any(kind not in _KINDS for kind in kinds):
+        raise RefusedError("bad_header", "kinds are not one of space or a list per dimension")
     if "none" in directions[:3] or any(direction != "none" for direction in directions[3:]):
         raise RefusedError("four_dimensional", "its first three dimensions are not those of space")
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
