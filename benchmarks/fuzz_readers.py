@@ -224,7 +224,7 @@ def main() -> None:
             given = SourceFile(Path(folder) / "file", Path("file"))
             given.path.write_bytes(source.data)
             modality: Any = source.modality
-            images = list(read_source_file(given, modality, STRICT).images)
+            images = list(read_source_file(given, given.path, modality, STRICT).images)
             verdicts.setdefault(judged(given.path, images), []).append(source.name)
     for verdict, names in sorted(verdicts.items()):
         print(f"  {verdict}: {', '.join(names)}")

@@ -50,7 +50,7 @@ def accounts(folder: Path) -> Iterator[Account]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.csv"):
         name = path.relative_to(folder).as_posix()
         try:
-            images = list(read_source_file(SourceFile(path, Path(path.name)), None, STRICT).images)
+            images = list(read_source_file(SourceFile(path, Path(path.name)), path, None, STRICT).images)
         except RefusedError as error:
             yield Account(name, reason=error.reason, detail=error.detail)
             continue
