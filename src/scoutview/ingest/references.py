@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from scoutview.images import MODALITIES, Spectrum, band_energies
 from scoutview.preprocessing import Preprocessing
-from scoutview.store import Store, read_annotations, split_of
+from scoutview.store import Annotation, ImageRow, Store, read_annotations, split_of
+from scoutview.store.catalog import rows_of
 
-REFERENCES = 1000
-"""Images per modality at most."""
+REFERENCES, CHUNK = 1000, 4096
+"""Images per modality at most; rows that are looked at together."""
 GRID = np.geomspace(32.0, 1200.0, 16)
 """Short sides of the network input in px."""
 
@@ -37,19 +39,12 @@ def reference_energies(
 
 def references_of(store: Store) -> dict[str, Any]:
     """The entry of store.json: per modality the reference over at most 1000 training images, chosen by their id."""
-    rows = store.rows()
-    splits = split_of(rows, read_annotations(store))
+    table, annotations = store.catalog(), read_annotations(store)
     identity = Preprocessing().identity()
     content: dict[str, Any] = {}
     for modality in MODALITIES:
-        chosen = sorted(
-            (
-                row
-                for row in rows
-                if row.modality == modality and splits[row.image] == "train" and row.spectrum_preprocessing == identity
-            ),
-            key=lambda row: row.image,
-        )[:REFERENCES]
+        fits = pc.and_(pc.equal(table["modality"], modality), pc.equal(table["spectrum_preprocessing"], identity))
+        chosen = _training(table.filter(fits), annotations)
         if not chosen:
             continue
         spectra = [store.read_spectrum(row) for row in chosen]
@@ -62,3 +57,16 @@ def references_of(store: Store) -> dict[str, Any]:
             "images": len(chosen),
         }
     return content
+
+
+def _training(table: Any, annotations: Sequence[Annotation]) -> list[ImageRow]:
+    """The first training images by id; rows become objects a few at a time, since a store may hold millions."""
+    order = pc.sort_indices(table["image"])
+    chosen: list[ImageRow] = []
+    for begin in range(0, len(order), CHUNK):
+        rows = rows_of(table.take(order[begin : begin + CHUNK]))
+        splits = split_of(rows, annotations)
+        chosen += [row for row in rows if splits[row.image] == "train"]
+        if len(chosen) >= REFERENCES:
+            break
+    return chosen[:REFERENCES]
