@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
+from scoutview.batches import shared
 from scoutview.batches.sampler import BatchPlan, Draw
 from scoutview.store import DamagedRecordError
 
@@ -44,19 +45,9 @@ def batch_loader(
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=AHEAD if workers else None,
-        pin_memory=torch.cuda.is_available(),
     )
-    return _checked(iter(loader))
-
-
-def shared_zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Zeros; in a worker they lie where the process that waits for them reads them, without a copy."""
-    if get_worker_info() is None:
-        return torch.zeros(shape, dtype=dtype)
-    # Fresh pages of shared memory are zero.
-    count = torch.Size(shape).numel()
-    storage = torch.UntypedStorage._new_shared(count * dtype.itemsize, device="cpu")
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
+    batches = _received(iter(loader))
+    return _ahead(map(_pinned, batches)) if torch.cuda.is_available() else batches
 
 
 @dataclass(frozen=True)
@@ -72,10 +63,11 @@ class _Reader(Dataset[Any], Generic[Batch]):
 
     read: Callable[[list[Draw]], Batch]
 
-    def __getitems__(self, draws: list[Draw]) -> Batch | _Damage:
+    def __getitems__(self, draws: list[Draw]) -> Any:
         try:
-            return self.read(draws)
+            return shared.send(self.read(draws))
         except DamagedRecordError as error:
+            shared.take_back()
             return _Damage(str(error))
 
 
@@ -83,11 +75,26 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _checked(batches: Iterator[Any]) -> Iterator[Any]:
+def _received(batches: Iterator[Any]) -> Iterator[Any]:
+    borrower = shared.Borrower()
     for batch in batches:
         if isinstance(batch, _Damage):
             raise DamagedRecordError(batch.message)
-        yield batch
+        yield shared.receive(batch, borrower)
+
+
+def _pinned(batch: Any) -> Any:
+    return batch.pin_memory() if hasattr(batch, "pin_memory") else batch
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches, of which a thread fetches the next while one is used: copies into pinned memory take time."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, end)
+        while (batch := coming.result()) is not end:
+            coming = thread.submit(next, batches, end)
+            yield batch
 
 
 @dataclass(frozen=True)

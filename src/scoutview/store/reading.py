@@ -25,6 +25,9 @@ from scoutview.store.merging import derived_folder, merge_catalog, only_builder,
 STORE_VERSION = 1
 
 
+Buffer = bytes | memoryview
+
+
 class DamagedRecordError(RunError):
     """A record whose bytes are not those that were written."""
 
@@ -134,8 +137,10 @@ class Store:
         """
         return self.read_record(row, level)[0]
 
-    def read_record(self, row: ImageRow | IndexRow, level: int = 0) -> tuple[npt.NDArray[np.int16], Spectrum]:
-        """Pixels as `read` and the stored radial spectrum, in one range read."""
+    def read_record(
+        self, row: ImageRow | IndexRow, level: int = 0, out: npt.NDArray[np.int16] | None = None
+    ) -> tuple[npt.NDArray[np.int16], Spectrum]:
+        """Pixels as `read`, decoded into `out` when it is given, and the stored radial spectrum, in one range read."""
         if not 0 <= level <= LEVELS:
             raise ValueError(f"level {level} is not one of 0..{LEVELS}")
         length, expected = [
@@ -145,10 +150,10 @@ class Store:
             (row.prefix_nbytes_8, row.prefix_crc32_8),
         ][level]
         begin = row.offset_in_shard - row.spectrum_offset
-        data = self._pread(row, row.spectrum_offset, begin + length)
+        data = memoryview(self._pread(row, row.spectrum_offset, begin + length))
         spectrum, codestream = data[: row.spectrum_nbytes], data[begin:]
         self._check(row, spectrum, codestream, expected)
-        return decode(codestream, level), decode_spectrum(spectrum)
+        return decode(codestream, level, out), decode_spectrum(spectrum)
 
     def read_run(self, rows: Sequence[ImageRow]) -> Iterator[npt.NDArray[np.int16]]:
         """Stored values of images that lie one after the other in a shard, such as a volume's, in one range read.
@@ -162,12 +167,12 @@ class Store:
         start = first.spectrum_offset
         data = memoryview(self._pread(first, start, last.offset_in_shard + last.nbytes - start))
         for row in rows:
-            spectrum = bytes(data[row.spectrum_offset - start :][: row.spectrum_nbytes])
-            codestream = bytes(data[row.offset_in_shard - start :][: row.nbytes])
+            spectrum = data[row.spectrum_offset - start :][: row.spectrum_nbytes]
+            codestream = data[row.offset_in_shard - start :][: row.nbytes]
             self._check(row, spectrum, codestream, row.crc32)
             yield decode(codestream)
 
-    def _check(self, row: ImageRow | IndexRow, spectrum: bytes, codestream: bytes, expected: int) -> None:
+    def _check(self, row: ImageRow | IndexRow, spectrum: Buffer, codestream: Buffer, expected: int) -> None:
         if zlib.crc32(codestream) != expected or zlib.crc32(spectrum) != row.spectrum_crc32:
             raise DamagedRecordError(
                 f"image {self._name(row)} in {self.path}/shards/{row.modality}/{row.shard} at byte "
