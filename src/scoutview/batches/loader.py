@@ -17,7 +17,8 @@ from scoutview.batches.archive import Archive
 from scoutview.batches.kept import Kept
 from scoutview.batches.reading import coarsest_level, read_unit_image
 from scoutview.batches.sampler import BatchPlan, Draw
-from scoutview.batches.workers import batch_loader, shared_zeros
+from scoutview.batches.shared import batch_memory
+from scoutview.batches.workers import batch_loader
 from scoutview.images import Spectrum
 from scoutview.preprocessing import Preprocessing
 from scoutview.store import DamagedRecordError, IndexRow, Store
@@ -78,7 +79,7 @@ class TrainingBatch:
     damaged: tuple[str, ...] = ()
 
     def pin_memory(self) -> TrainingBatch:
-        """The same batch in memory from which a GPU copies; torch calls this for a loader that pins."""
+        """The same batch in memory from which a GPU copies by itself."""
         return replace(self, views=self.views.pin_memory())
 
 
@@ -132,8 +133,6 @@ class ViewDataset(Dataset[ViewSample]):
 
     def fetch(self, draws: Sequence[Draw]) -> None:
         """Have what a batch needs of stores in buckets here soon."""
-        if not self.archive.is_remote:
-            return
         wanted: dict[int, tuple[Store, list[tuple[IndexRow, int]]]] = {}
         for draw in draws:
             store, row = self.archive.place(draw.index)
@@ -156,10 +155,12 @@ def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
     """Stack samples; coefficients are zero-padded to the largest of the batch, which adds frequencies that are 0."""
     rows = max(sample.coefficients.shape[0] for sample in samples)
     columns = max(sample.coefficients.shape[1] for sample in samples)
-    coefficients = shared_zeros(len(samples), rows, columns)
+    coefficients = batch_memory(len(samples), rows, columns)
     for number, sample in enumerate(samples):
         height, width = sample.coefficients.shape
         coefficients[number, :height, :width] = torch.from_numpy(sample.coefficients)
+        coefficients[number, :height, width:] = 0.0
+        coefficients[number, height:] = 0.0
     names = ("scale", "top", "left", "bands", "gamma", "gain", "bias")
     stacked = {
         name: torch.from_numpy(np.stack([getattr(sample.parameters, name) for sample in samples])) for name in names
@@ -181,9 +182,9 @@ def view_loader(
 ) -> Iterator[TrainingBatch]:
     """Iterate over a rank's batches of steps first, ..., last - 1; see `batch_loader`."""
     read = partial(_read_views, dataset, plan.share)
-    return batch_loader(read, plan, first, last, rank=rank, ranks=ranks, workers=workers)
+    fetch = dataset.fetch if dataset.archive.is_remote else None
+    return batch_loader(read, plan, first, last, rank=rank, ranks=ranks, workers=workers, fetch=fetch)
 
 
 def _read_views(dataset: ViewDataset, share: int, draws: list[Draw]) -> TrainingBatch:
-    dataset.fetch(draws)
     return collate_views([dataset[draw] for draw in draws], share)

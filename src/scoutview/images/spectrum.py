@@ -148,7 +148,7 @@ def encode_spectrum(spectrum: Spectrum) -> bytes:
     return amplitude.tobytes() + spectrum.radius.astype("<f2").tobytes()
 
 
-def decode_spectrum(data: bytes) -> Spectrum:
+def decode_spectrum(data: bytes | memoryview) -> Spectrum:
     """The inverse of `encode_spectrum`, up to fp16 rounding.
 
     Raises:

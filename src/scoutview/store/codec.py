@@ -7,6 +7,7 @@ Only int16 is encoded: a reduced-resolution decode of unsigned data wraps below 
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -36,9 +37,14 @@ def encode(pixels: npt.NDArray[np.int16]) -> bytes:
     return data
 
 
-def decode(data: bytes, level: int = 0) -> npt.NDArray[np.int16]:
-    """Decode a codestream, or the prefix of one that belongs to `level`, to int16 [row, column] / 2^level."""
-    pixels = imagecodecs.htj2k_decode(data, skipres=level) if level else imagecodecs.htj2k_decode(data)
+def decode(data: Any, level: int = 0, out: npt.NDArray[np.int16] | None = None) -> npt.NDArray[np.int16]:
+    """Decode a codestream, or the prefix of one that belongs to `level`, to int16 [row, column] / 2^level.
+
+    data: bytes, or a memoryview of them. out: memory of that shape to decode into.
+    """
+    pixels = (
+        imagecodecs.htj2k_decode(data, skipres=level, out=out) if level else imagecodecs.htj2k_decode(data, out=out)
+    )
     return np.asarray(pixels, dtype=np.int16)
 
 

@@ -28,6 +28,9 @@ from scoutview.store.mirror import mirror
 STORE_VERSION = 1
 
 
+Buffer = bytes | memoryview
+
+
 class DamagedRecordError(RunError):
     """A record whose bytes are not those that were written."""
 
@@ -148,18 +151,20 @@ class Store:
         """
         return self.read_record(row, level)[0]
 
-    def read_record(self, row: ImageRow | IndexRow, level: int = 0) -> tuple[npt.NDArray[np.int16], Spectrum]:
-        """Pixels as `read` and the stored radial spectrum, in one range read."""
+    def read_record(
+        self, row: ImageRow | IndexRow, level: int = 0, out: npt.NDArray[np.int16] | None = None
+    ) -> tuple[npt.NDArray[np.int16], Spectrum]:
+        """Pixels as `read`, decoded into `out` when it is given, and the stored radial spectrum, in one range read."""
         length, expected = _prefix(row, level)
         begin = row.offset_in_shard - row.spectrum_offset
 
-        def is_whole(data: bytes) -> bool:
+        def is_whole(data: memoryview) -> bool:
             return (
                 zlib.crc32(data[begin:]) == expected and zlib.crc32(data[: row.spectrum_nbytes]) == row.spectrum_crc32
             )
 
         data = self._verified(row, row.spectrum_offset, begin + length, is_whole)
-        return decode(data[begin:], level), decode_spectrum(data[: row.spectrum_nbytes])
+        return decode(data[begin:], level, out), decode_spectrum(data[: row.spectrum_nbytes])
 
     def read_run(self, rows: Sequence[ImageRow]) -> Iterator[npt.NDArray[np.int16]]:
         """Stored values of images that lie one after the other in a shard, such as a volume's, in one range read.
@@ -170,7 +175,7 @@ class Store:
         if not rows:
             return
         start = rows[0].spectrum_offset
-        data = self._pread(rows[0], start, rows[-1].offset_in_shard + rows[-1].nbytes - start)
+        data = memoryview(self._pread(rows[0], start, rows[-1].offset_in_shard + rows[-1].nbytes - start))
         for row in rows:
             codestream = data[row.offset_in_shard - start :][: row.nbytes]
             # An image that did not arrive whole is read, and judged, by itself.
@@ -197,13 +202,13 @@ class Store:
             )
 
     def _verified(
-        self, row: ImageRow | IndexRow, offset: int, length: int, is_whole: Callable[[bytes], bool], part: str = ""
-    ) -> bytes:
+        self, row: ImageRow | IndexRow, offset: int, length: int, is_whole: Callable[[memoryview], bool], part: str = ""
+    ) -> memoryview:
         """Bytes of a shard that pass a check; a bad download is fetched once more."""
-        data = self._pread(row, offset, length)
+        data = memoryview(self._pread(row, offset, length))
         if self.blocks is not None and not is_whole(data):
             self.blocks.forget(_range_of(row, offset, length))
-            data = self._pread(row, offset, length)
+            data = memoryview(self._pread(row, offset, length))
         if not is_whole(data):
             raise DamagedRecordError(
                 f"{part}image {self._name(row)} in {self.shards}/{row.modality}/{row.shard} at byte "
