@@ -89,7 +89,7 @@ class _Reader(Dataset[Any], Generic[Batch]):
     fetch: Callable[[list[Draw]], None] | None
     coming: _Coming = field(default_factory=_Coming)
 
-    def __getitems__(self, task: tuple[list[Draw], list[Draw]]) -> Any:
+    def __getitems__(self, task: list[list[Draw]]) -> Any:
         draws, following = task
         if self.fetch is not None:
             self.coming.fetch(self.fetch, draws, following)
@@ -137,15 +137,15 @@ class _Batches:
     ranks: int
     workers: int
 
-    def __iter__(self) -> Iterator[tuple[list[Draw], list[Draw]]]:
+    def __iter__(self) -> Iterator[list[list[Draw]]]:
         """Each batch with the next one of its worker, which get them in turn; the last ones have none."""
         waiting: deque[list[Draw]] = deque()
         for batch in self.plan.batches(self.first, self.last, self.rank, self.ranks):
             waiting.append(batch)
             if len(waiting) > self.workers:
-                yield waiting.popleft(), batch
+                yield [waiting.popleft(), batch]
         while waiting:
-            yield waiting.popleft(), []
+            yield [waiting.popleft(), []]
 
     def __len__(self) -> int:
         return self.last - self.first
