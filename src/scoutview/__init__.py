@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scoutview.commands.inspect import inspect
     from scoutview.commands.label import label
     from scoutview.commands.merge import merge
+    from scoutview.commands.plan import plan
     from scoutview.commands.pretrain import pretrain
     from scoutview.commands.probe import probe
     from scoutview.commands.study import study
@@ -32,6 +33,7 @@ COMMANDS = (
     "label",
     "inspect",
     "merge",
+    "plan",
     "pretrain",
     "embed",
     "probe",
@@ -53,6 +55,7 @@ __all__ = [
     "inspect",
     "label",
     "merge",
+    "plan",
     "pretrain",
     "probe",
     "study",

@@ -165,7 +165,7 @@ def _digest(selections: Mapping[str, Selection]) -> str:
     digest = hashlib.sha256()
     for name, selection in selections.items():
         digest.update(f"{name} {len(selection)} ".encode())
-        digest.update(selection.bits)
+        digest.update(selection.bits.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -150,15 +150,19 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def device_name() -> str:
+    """What networks run on here: the name of the GPU, or cpu."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
 def _versions() -> dict[str, Any]:
     from scoutview import __version__
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
     return {
         "scoutview": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "host": {"cores": os.cpu_count(), "device": device, "machine": platform.machine()},
+        "host": {"cores": os.cpu_count(), "device": device_name(), "machine": platform.machine()},
     }
 
 
