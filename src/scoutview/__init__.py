@@ -19,13 +19,29 @@ if TYPE_CHECKING:
     from scoutview.commands.ingest import ingest
     from scoutview.commands.inspect import inspect
     from scoutview.commands.label import label
+    from scoutview.commands.merge import merge
+    from scoutview.commands.plan import plan
     from scoutview.commands.pretrain import pretrain
     from scoutview.commands.probe import probe
     from scoutview.commands.study import study
 
 __version__ = "0.0.1"
 
-COMMANDS = ("demo", "ingest", "label", "inspect", "pretrain", "embed", "probe", "finetune", "evaluate", "study", "fsck")
+COMMANDS = (
+    "demo",
+    "ingest",
+    "label",
+    "inspect",
+    "merge",
+    "plan",
+    "pretrain",
+    "embed",
+    "probe",
+    "finetune",
+    "evaluate",
+    "study",
+    "fsck",
+)
 
 __all__ = [
     "COMMANDS",
@@ -38,6 +54,8 @@ __all__ = [
     "ingest",
     "inspect",
     "label",
+    "merge",
+    "plan",
     "pretrain",
     "probe",
     "study",

@@ -123,7 +123,7 @@ def build_parser(function: Callable[..., Any]) -> tuple[ArgumentParser, dict[str
 
 
 def _add_settings(parser: ArgumentParser, command: str) -> set[str]:
-    if command == "pretrain":
+    if command in ("pretrain", "plan"):
         from scoutview.pretraining import Recipe as Settings
     else:
         from scoutview.tasks import FinetuneSettings as Settings  # type: ignore[assignment]

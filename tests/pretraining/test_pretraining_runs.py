@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 import torch
 from samples import make_store
 
-from scoutview import pretrain
+from scoutview import merge, pretrain
 from scoutview.encoders import load_encoder
 from scoutview.errors import RunError, UsageError
-from scoutview.training.run_folder import read_metrics
+from scoutview.store import Annotation, Store, add_annotations
+from scoutview.training.run_folder import read_config, read_metrics
 
 SMALL = {
     "encoder": "resnet18w0.25",
@@ -145,6 +147,40 @@ def test_running_again_does_nothing_and_other_settings_are_refused(undisturbed: 
         pretrain([small_store], out=undisturbed, **{**SMALL, "seed": 1})
     with pytest.raises(UsageError, match=r"where: None -> slice_spacing is null"):
         pretrain([small_store], out=undisturbed, **SMALL, where="slice_spacing is null")
+
+
+def test_a_run_on_stores_that_changed_is_refused_unless_told(
+    undisturbed: Path, small_store: Path, tmp_path: Path
+) -> None:
+    """A label may change nothing, a split or another image changes the order of batches."""
+    store = Store.open(shutil.copytree(small_store, tmp_path / "store"))
+    out = shutil.copytree(undisturbed, tmp_path / "run")
+    first = read_config(out)["archive"]
+    assert first["stores"] == [store.snapshot()]
+    assert json.loads((out / "manifest.json").read_text())["stores"][0]["snapshot"] == store.snapshot()
+    (tmp_path / "store").rename(tmp_path / "moved")
+    store = Store.open(tmp_path / "moved")
+    add_annotations(store, [Annotation("ct-0003", "label", "new", "1")])
+    assert pretrain([store.path], out=out, **SMALL) == out  # finished
+    add_annotations(store, [Annotation("ct-0003", "split", "", "test"), Annotation("ct-0019", "split", "", "train")])
+    with pytest.raises(UsageError, match=r"on other images \(stores .*, selection .*, now .*--changed_store accept"):
+        pretrain([store.path], out=out, **SMALL)
+    assert read_config(out)["archive"] == first
+    pretrain([store.path], out=out, changed_store="accept", **SMALL)
+    assert read_config(out)["archive"] == first  # it was finished, and has used no other
+
+    (out / "encoder.safetensors").unlink()  # as if it was killed before its last steps
+    (out / "checkpoints" / f"step-{SMALL['steps']:09d}.pt").unlink()
+    make_store(tmp_path / "more", images=26)
+    merge([tmp_path / "more"], out=store.path)
+    with pytest.raises(UsageError, match="other images"):
+        pretrain([store.path], out=out, **SMALL)
+    config = read_config(pretrain([store.path], out=out, changed_store="accept", **SMALL))
+    assert config["earlier_archives"] == [first]
+    assert config["archive"]["stores"] == [store.snapshot()] != first["stores"]
+    assert load_encoder(out).provenance["earlier_archives"] == [first]
+    assert pretrain([store.path], out=out, **SMALL) == out
+    assert read_config(out) == config
 
 
 def test_training_can_start_from_an_encoder_of_the_same_architecture_only(

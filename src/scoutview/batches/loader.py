@@ -117,7 +117,7 @@ class ViewDataset(Dataset[ViewSample]):
         _, row = self.archive.place(draw.index)
         key = {"seed": self.seed, "step": draw.step, "position": draw.position}
         native = (row.rows, row.columns)
-        level = self._level(draw, row)
+        level = self.level(draw, row)
         image = self.kept.values.get((draw.index, level)) or self._transformed(draw.index, level, native)
         references = self.references[row.modality]
         parameters = on_reduced(
@@ -126,7 +126,8 @@ class ViewDataset(Dataset[ViewSample]):
         rows, columns = needed_frequencies(image.shape, float(parameters.scale.max()))
         return ViewSample(draw, image.shape, image.coefficients[:rows, :columns], parameters, damaged)
 
-    def _level(self, draw: Draw, row: IndexRow) -> int:
+    def level(self, draw: Draw, row: IndexRow) -> int:
+        """The resolution level at which the image of a draw is read."""
         native = (row.rows, row.columns)
         scale = draw_scale(self.settings, native, seed=self.seed, step=draw.step, position=draw.position)
         return read_level(native, scale, coarsest_level(row, self.preprocessing))
@@ -136,7 +137,7 @@ class ViewDataset(Dataset[ViewSample]):
         wanted: dict[int, tuple[Store, list[tuple[IndexRow, int]]]] = {}
         for draw in draws:
             store, row = self.archive.place(draw.index)
-            level = self._level(draw, row)
+            level = self.level(draw, row)
             if (draw.index, level) not in self.kept.values:
                 wanted.setdefault(id(store), (store, []))[1].append((row, level))
         for store, rows in wanted.values():

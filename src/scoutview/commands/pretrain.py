@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 
-from scoutview.batches import Archive, BatchPlan, read_unit_image
+from scoutview.batches import Archive, BatchPlan, Selection, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, load_encoder
 from scoutview.errors import UsageError
@@ -30,6 +32,7 @@ def pretrain(
     out: Path,
     recipe: str = "small_cpu",
     init: Path | None = None,
+    changed_store: Literal["refuse", "accept"] = "refuse",
     **settings: Any,
 ) -> Path:
     """Pretrain an encoder on the unlabelled images of one or more stores.
@@ -42,13 +45,14 @@ def pretrain(
         out: Folder of the run.
         recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
         init: Run folder or encoder file to start from instead of random weights.
+        changed_store: Whether a run may continue on stores that have changed, so that batches come in another order.
         settings: Settings that replace those of the recipe.
 
     Returns:
         The run folder, with encoder.safetensors and report.html.
 
     Raises:
-        UsageError: Wrong stores, recipe or settings, or a folder with another run.
+        UsageError: Wrong stores, recipe or settings, or a folder with another run or a run on other images.
         RunError: The loss stayed non-finite, or a stored image is damaged.
     """
     chosen = load_recipe(recipe, settings)
@@ -58,9 +62,12 @@ def pretrain(
     images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
-    run = RunFolder(out, writes=fabric.global_rank == 0)
-    run.prepare({**resolved.config(), "init": str(init) if init else None}, resolved.reasons)
-    if (out / "encoder.safetensors").exists():
+    finished = (out / "encoder.safetensors").exists()
+    run = RunFolder(out, writes=fabric.global_rank == 0 and not finished)
+    named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(selections)}
+    config = {**resolved.config(), "init": str(init) if init else None}
+    earlier = run.prepare(config, resolved.reasons, named, changed_store)
+    if finished:
         print(f"{out} is finished: {out / 'report.html'}")
         return out
     console = Console(stderr=True)
@@ -70,10 +77,16 @@ def pretrain(
         "method": chosen.method,
         "steps": chosen.steps,
         "stores": [{"snapshot": store.snapshot(), "path": store.path.name} for store in archive.stores],
+        "earlier_archives": earlier,
         "images": images,
         "initial": initial.provenance if initial else None,
     }
-    manifest = {"command": "pretrain", "stores": _stores(archive, images), "started": timestamp()}
+    manifest = {
+        "command": "pretrain",
+        "stores": _stores(archive, images),
+        "earlier_archives": earlier,
+        "started": timestamp(),
+    }
     run.manifest({**manifest, "status": "running"})
     if fabric.global_rank == 0:
         write_view_sheets(archive, resolved, initial.preprocessing if initial else Preprocessing(), out / "views")
@@ -145,6 +158,15 @@ def _stores(archive: Archive, images: dict[str, int]) -> list[dict[str, Any]]:
         counts = {name: held.get(name, 0) for name in images}
         entries.append({"path": str(store.path), "snapshot": store.snapshot(), "images": counts})
     return entries
+
+
+def _digest(selections: Mapping[str, Selection]) -> str:
+    """16 hex digits that name which images of the stores take part: splits and filters may depend on annotations."""
+    digest = hashlib.sha256()
+    for name, selection in selections.items():
+        digest.update(f"{name} {len(selection)} ".encode())
+        digest.update(selection.bits.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _announce(console: Console, settings: Settings, plan: BatchPlan, ranks: int) -> None:

@@ -30,8 +30,8 @@ from scoutview.ingest.rules import STRICT, Rules
 from scoutview.ingest.series import IndexEntry, Unit, units_of
 from scoutview.ingest.spool import remove_spooled
 from scoutview.ingest.tasks import index, outcomes
-from scoutview.ingest.volumes import judged, refused, single
-from scoutview.store import Record, Store, StoreWriter, add_annotations
+from scoutview.ingest.volumes import judged, refused
+from scoutview.store import Record, Store, StoreWriter, add_annotations, single
 from scoutview.store.writing import SCRATCH, remove_quarantined
 
 COMMIT_BYTES = 64 * 2**20

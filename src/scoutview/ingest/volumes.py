@@ -9,7 +9,7 @@ from scoutview.ingest.calibration import TISSUE, not_hounsfield
 from scoutview.ingest.outcomes import Outcome
 from scoutview.ingest.rules import Rules
 from scoutview.ingest.stacks import FEWEST_SLICES
-from scoutview.store import ImageRow, Record
+from scoutview.store import ImageRow, Record, single
 
 
 def judged(outcomes: Sequence[Outcome], rules: Rules) -> list[Outcome]:
@@ -50,11 +50,6 @@ def completed(records: Sequence[Record]) -> list[Record]:
             record = _with_row(record, flag(record.row))
         result.append(record)
     return result
-
-
-def single(row: ImageRow) -> ImageRow:
-    """The row of an image that is in no volume after all."""
-    return replace(row, stack="", slice_spacing=None, affine=None)
 
 
 def _calibrated(outcomes: Sequence[Outcome], taken: Sequence[int], rules: Rules) -> list[Outcome]:

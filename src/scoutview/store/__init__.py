@@ -18,12 +18,13 @@ from scoutview.store.catalog import ImageRow, rows_of, rows_to_table
 from scoutview.store.codec import LEVELS
 from scoutview.store.filtering import passing_rows
 from scoutview.store.fsck import Damage, check_store
+from scoutview.store.growing import Source, Taken, take_images
 from scoutview.store.index import SPLITS, IndexRow, StoreIndex, text_hash
 from scoutview.store.indexing import open_index
 from scoutview.store.merging import read_catalog_file
 from scoutview.store.reading import DamagedRecordError, Store
 from scoutview.store.shards import Record, make_record
-from scoutview.store.volumes import Volume, read_volume, volumes_of
+from scoutview.store.volumes import Volume, read_volume, single, volumes_of
 from scoutview.store.writing import StoreWriter
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "ImageRow",
     "IndexRow",
     "Record",
+    "Source",
     "Store",
     "StoreIndex",
     "StoreWriter",
+    "Taken",
     "Volume",
     "add_annotations",
     "bitmap_of",
@@ -54,7 +57,9 @@ __all__ = [
     "rows_about",
     "rows_of",
     "rows_to_table",
+    "single",
     "split_of",
+    "take_images",
     "text_hash",
     "volumes_of",
 ]

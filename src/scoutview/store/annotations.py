@@ -132,8 +132,8 @@ def add_annotations(store: Store, annotations: Sequence[Annotation]) -> None:
     Raises:
         RunError: if a file of annotations is damaged, or the new one cannot be written.
     """
-    held = _grouped(read_annotations(store))
-    if all(held.get(key) == entries for key, entries in _grouped(annotations).items()):
+    held = grouped(read_annotations(store))
+    if all(held.get(key) == entries for key, entries in grouped(annotations).items()):
         return
     columns = {name: [getattr(annotation, name) for annotation in annotations] for name in SCHEMA.names}
     digest = _digest(columns)
@@ -167,7 +167,7 @@ def read_annotations(store: Store) -> list[Annotation]:
             entries = _annotations_in(read_parquet(file))
         except (pa.ArrowException, OSError) as error:
             raise RunError(f"{file} is damaged ({error}): remove it and add its labels again") from error
-        groups.update(_grouped(entries))
+        groups.update(grouped(entries))
     return [entry for key in sorted(groups) for entry in groups[key]]
 
 
@@ -204,7 +204,7 @@ def _annotations_in(table: Any) -> list[Annotation]:
     return entries
 
 
-def _grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:
+def grouped(annotations: Iterable[Annotation]) -> dict[Key, list[Annotation]]:
     """What replaces what: by target, kind, name and reader."""
     groups: dict[Key, list[Annotation]] = {}
     for entry in annotations:

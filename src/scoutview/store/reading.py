@@ -155,6 +155,15 @@ class Store:
         self, row: ImageRow | IndexRow, level: int = 0, out: npt.NDArray[np.int16] | None = None
     ) -> tuple[npt.NDArray[np.int16], Spectrum]:
         """Pixels as `read`, decoded into `out` when it is given, and the stored radial spectrum, in one range read."""
+        codestream, spectrum = self.read_bytes(row, level)
+        return decode(codestream, level, out), decode_spectrum(spectrum)
+
+    def read_bytes(self, row: ImageRow | IndexRow, level: int = 0) -> tuple[memoryview, memoryview]:
+        """The codestream, or its prefix for a level, and the spectrum as they are stored; both checksums are checked.
+
+        Raises:
+            DamagedRecordError: if they are not those that were written.
+        """
         length, expected = _prefix(row, level)
         begin = row.offset_in_shard - row.spectrum_offset
 
@@ -164,7 +173,7 @@ class Store:
             )
 
         data = self._verified(row, row.spectrum_offset, begin + length, is_whole)
-        return decode(data[begin:], level, out), decode_spectrum(data[: row.spectrum_nbytes])
+        return data[begin:], data[: row.spectrum_nbytes]
 
     def read_run(self, rows: Sequence[ImageRow]) -> Iterator[npt.NDArray[np.int16]]:
         """Stored values of images that lie one after the other in a shard, such as a volume's, in one range read.

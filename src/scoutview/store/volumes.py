@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,11 @@ class Volume:
         if row.affine is None:
             return None
         return np.vstack([np.reshape(row.affine, (3, 4)), (0.0, 0.0, 0.0, 1.0)])
+
+
+def single(row: ImageRow) -> ImageRow:
+    """The row of an image that is in no volume after all."""
+    return replace(row, stack="", slice_spacing=None, affine=None)
 
 
 def volumes_of(rows: Iterable[ImageRow]) -> list[Volume]:

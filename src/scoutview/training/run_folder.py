@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 
 from scoutview.errors import UsageError
 from scoutview.files import finite, write_json, write_text
+
+_ARCHIVES = ("archive", "earlier_archives")
 
 
 @dataclass
@@ -30,27 +32,50 @@ class RunFolder:
     listeners: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
     _board: Any = None
 
-    def prepare(self, config: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
-        """Create the folder, or check that it belongs to the same configuration.
+    def prepare(
+        self,
+        config: Mapping[str, Any],
+        reasons: Mapping[str, str],
+        archive: Mapping[str, Any] | None = None,
+        changed_store: Literal["refuse", "accept"] = "refuse",
+    ) -> list[Any]:
+        """Create the folder, or check that it belongs to the same configuration and the same images.
+
+        archive: what names the images of the run and their order; config.yaml keeps it. With changed_store "accept"
+        it may be another one than before. Returns those that the run had before, the first one first.
 
         Raises:
-            UsageError: if the folder holds something else or a run with other settings; the message names them.
+            UsageError: if the folder holds something else or a run with other settings or images; the message names
+                them.
         """
         file = self.path / "config.yaml"
+        earlier: list[Any] = []
         if file.exists():
             known = read_config(self.path)
-            keys = {*known, *config} - {"reasons"}
+            keys = {*known, *config} - {"reasons", *_ARCHIVES}
             differing = sorted(key for key in keys if _plain(known.get(key)) != _plain(config.get(key)))
             if differing:
                 changes = ", ".join(f"{key}: {known.get(key)} -> {config.get(key)}" for key in differing[:4])
                 raise UsageError(f"{self.path} holds a run with other settings ({changes}): give another --out")
+            before, earlier = known.get("archive"), known.get("earlier_archives", [])
+            if before != _plain(archive):
+                if changed_store == "refuse":
+                    raise UsageError(
+                        f"{self.path} holds a run on other images ({_named(before)}, now {_named(archive)}), whose "
+                        "batches come in another order: give another --out, or add --changed_store accept to go on "
+                        "with what the stores hold now"
+                    )
+                earlier = [*earlier, before]
         elif self.writes and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             # Other ranks may come while the writing one is making the folder.
             raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
             content = {**_plain(dict(config)), "reasons": dict(reasons)}
+            if archive is not None:
+                content |= {"archive": _plain(archive), "earlier_archives": earlier}
             write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        return earlier
 
     def continue_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl that belong to steps after `step`: they will be written again."""
@@ -125,16 +150,25 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def device_name() -> str:
+    """What networks run on here: the name of the GPU, or cpu."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
 def _versions() -> dict[str, Any]:
     from scoutview import __version__
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
     return {
         "scoutview": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "host": {"cores": os.cpu_count(), "device": device, "machine": platform.machine()},
+        "host": {"cores": os.cpu_count(), "device": device_name(), "machine": platform.machine()},
     }
+
+
+def _named(archive: Any) -> str:
+    """An archive as one reads it in a message."""
+    return ", ".join(f"{key} {value}" for key, value in _plain(archive).items()) if archive else "not named"
 
 
 def _plain(value: Any) -> Any:
