@@ -28,6 +28,7 @@ from scoutview.store import Record, Store, StoreWriter, make_record
 from scoutview.store.shards import Keys
 
 SIZES: dict[Modality, tuple[int, int]] = {"xray": (1200, 1000), "ct": (512, 512), "mr": (256, 256), "us": (480, 640)}
+NO_KEYS = Keys("", "", "", "", "", "", "", "", "", split="train")
 PER_VOLUME = 50
 ARCHIVE = 105_000_000
 COUNTS = """
@@ -44,9 +45,7 @@ def drawn(modality: Modality, generator: np.random.Generator) -> Record:
     pixels = coarse.repeat(8, 0).repeat(8, 1)[:rows, :columns] + generator.integers(0, 50, (rows, columns))
     image = Image(pixels.astype(np.int16), modality, offset=-1024.0, units="HU" if modality == "ct" else "")
     spectrum = radial_spectrum(preprocess(image.pixels, calibration_of(image), Preprocessing()))
-    return make_record(
-        image, Keys("", "", "", "", "", "", "", "", "", "train"), encode_spectrum(spectrum), Preprocessing().identity()
-    )
+    return make_record(image, NO_KEYS, encode_spectrum(spectrum), Preprocessing().identity())
 
 
 def make_store(folder: Path, images: int) -> None:

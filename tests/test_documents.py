@@ -11,6 +11,7 @@ import pytest
 
 import scoutview
 from scoutview.__main__ import parse
+from scoutview.ingest.refusals import FIXES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/**/*.md")])
@@ -48,3 +49,9 @@ def test_every_decision_has_its_number_once() -> None:
     numbers = [path.name[:3] for path in (REPOSITORY / "docs" / "decisions").glob("*.md")]
     assert len(set(numbers)) == len(numbers)
     assert all(number.isdecimal() for number in numbers)
+
+
+def test_the_page_on_ingest_lists_every_reason() -> None:
+    text = (REPOSITORY / "docs" / "ingest.md").read_text(encoding="utf-8")
+    listed = text.split("| reason | what would accept the file |\n|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    assert listed.splitlines() == [f"| `{code}` | {fix} |" for code, fix in sorted(FIXES.items())]
