@@ -205,6 +205,35 @@ def test_a_file_that_kills_its_reader_is_found(tmp_path: Path) -> None:
     assert [result.file.path.name for result in results if result.reason == "killed_the_reader"] == ["03"]
 
 
+ORPHANS = """
+import os, sys, time
+from scoutview.ingest.pool import Processes
+
+def work(items):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+    return items
+
+if __name__ == "__main__":
+    list(Processes(2)([1, 2], work, int, 1))
+"""
+
+
+def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(ORPHANS)
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{workers} still work for a driver that is gone")
+
+
 UNGUARDED = """
 import sys
 from pathlib import Path
