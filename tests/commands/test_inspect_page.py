@@ -96,7 +96,7 @@ def test_counts_are_on_the_page(made: Made, elements: Elements) -> None:
     refused = made.store.quarantined()
     assert len(rows) == 11
     assert "11 images of" in elements.text
-    assert "3 X-ray, 7 CT and 1 ultrasound, 1 volumes among them" in elements.text
+    assert "3 X-ray, 7 CT and 1 ultrasound, 1 volume among them" in elements.text
     share = f"{len(refused)} of {len(refused) + 11} files ({len(refused) / (len(refused) + 11):.1%}) were refused"
     assert share in elements.text
     for entry in refused:
@@ -142,16 +142,16 @@ def test_large_images_are_shrunk(made: Made) -> None:
 def test_ultrasound_with_unknown_text_is_not_shown(made: Made) -> None:
     sheet = part(made, 'id="us"', "</article>")
     assert "img" not in {tag for tag, _ in sheet.found}
-    assert "1 images flagged text_unknown are not shown" in sheet.text
+    assert "Not shown: 1 image flagged text_unknown" in sheet.text
 
 
 @pytest.mark.parametrize(
     ("reason", "pictures", "said"),
     [
         ("burned_in", 0, "No picture: text in the pixels of these files may name a patient."),
-        ("not_an_image_class", 0, "1 of these 1 files are not shown: 1 might name a patient in the pixels."),
+        ("not_an_image_class", 0, "Not shown: 1 of 1 file: 1 might name a patient in the pixels."),
         ("localizer", 1, "LOCALIZER in ImageType"),
-        ("unknown_modality", 1, "1 of these 2 files are not shown: 1 had gone."),
+        ("unknown_modality", 1, "Not shown: 1 of 2 files: 1 had gone."),
         ("not_an_image", 0, "unknown content"),
     ],
 )
@@ -176,7 +176,7 @@ def test_what_cannot_be_opened_is_counted(tmp_path: Path) -> None:
         }
     )
     assert sheets["gap"].notes == (
-        "5 of these 6 files are not shown: 2 might name a patient in the pixels; 1 could not be decoded; "
+        "Not shown: 5 of 6 files: 2 might name a patient in the pixels; 1 could not be decoded; "
         "1 had become something else; 1 had gone.",
     )
     (tile,) = sheets["gap"].tiles

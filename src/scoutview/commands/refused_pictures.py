@@ -14,6 +14,7 @@ from scoutview.errors import RunError
 from scoutview.ingest.pool import Processes
 from scoutview.report import Sheet, Thumbnail, Tile
 from scoutview.report.thumbnails import thumbnail
+from scoutview.report.wording import counted
 
 PRIVATE = ("burned_in", "secondary_capture", "text_unknown")
 """Reasons whose files may name a patient in their pixels: they are never opened."""
@@ -73,7 +74,7 @@ def _note(problems: Counter[str], tried: int) -> tuple[str, ...]:
     if not problems:
         return ()
     told = "; ".join(f"{number} {problem}" for problem, number in problems.items())
-    return (f"{sum(problems.values())} of these {tried} files are not shown: {told}.",)
+    return (f"Not shown: {sum(problems.values())} of {counted(tried, 'file')}: {told}.",)
 
 
 def _died(_: str) -> Opened:

@@ -10,6 +10,7 @@ from scoutview.errors import RunError
 from scoutview.preprocessing import Preprocessing, preprocess
 from scoutview.report import Sheet, Thumbnail, Tile
 from scoutview.report.thumbnails import LONGEST, thumbnail
+from scoutview.report.wording import counted
 from scoutview.store import ImageRow, Store, read_catalog_file, rows_of
 from scoutview.store.codec import LEVELS
 
@@ -95,5 +96,5 @@ def _notes(connection: duckdb.DuckDBPyConnection, modality: str, tiles: list[Til
     sql = f"SELECT count(*) FROM catalog WHERE modality = $modality AND {_HIDDEN}"
     (hidden,) = connection.execute(sql, {"modality": modality}).fetchall()[0]
     if hidden:
-        said.append(f"{hidden:,} images flagged text_unknown are not shown: text in their pixels may name a patient.")
+        said.append(f"Not shown: {counted(hidden, 'image')} flagged text_unknown, whose pixels may name a patient.")
     return tuple(said)

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scoutview.report.archive_tables import (
+    by_files,
+    copies_table,
+    facts_of,
+    flags_table,
+    images_table,
+    labels_table,
+    leaks_table,
+    reasons_table,
+    splits_table,
+)
 from scoutview.report.curves import modality_inks
 from scoutview.report.histograms import histogram_panel
-from scoutview.report.template import Table, fill
-from scoutview.report.wording import MISSING, MODALITY_NAMES, count, modality, quantity, series, storage
-
-_SPLITS = ("train", "validation", "test")
-_MOST_LABEL_VALUES = 8
-_MOST_COPIES = 10
+from scoutview.report.template import fill
+from scoutview.report.wording import MODALITY_NAMES, count, counted, modality, series, storage
 
 
 @dataclass(frozen=True)
@@ -84,15 +91,11 @@ def write_archive_page(
         subtitle=f"snapshot {content['snapshot']}" if names else "no image yet",
         sentences=_sentences(content, names),
         warnings=_warnings(content, sheets),
-        facts=_facts(content, names),
-        images=_images(content, names),
-        splits=_splits(content, names),
-        labels=_labels(content),
-        flags=Table(
-            "Flags: what a user of the images should know",
-            ("flag", "images", "meaning"),
-            [(name, count(row["images"]), row["meaning"]) for name, row in content["flags"].items()],
-        ),
+        facts=facts_of(content, names),
+        images=images_table(content, names),
+        splits=splits_table(content, names),
+        labels=labels_table(content),
+        flags=flags_table(content),
         modalities=[
             {
                 "id": name,
@@ -108,18 +111,18 @@ def write_archive_page(
             }
             for name in names
         ],
-        copies=_copies(content),
-        leaks=_leaks(content),
-        reasons=_reasons(content),
+        copies=copies_table(content),
+        leaks=leaks_table(content),
+        reasons=reasons_table(content),
         refusals=[
             Refusal(
                 reason,
-                f"{count(row['files'])} file{'' if row['files'] == 1 else 's'}",
+                counted(row["files"], "file"),
                 row["fix"],
                 examples.get(reason, ()),
                 refused.get(reason, Sheet(())),
             )
-            for reason, row in _by_files(content)
+            for reason, row in by_files(content)
         ],
     )
 
@@ -128,10 +131,6 @@ def _named(histogram: Mapping[str, Any]) -> dict[str, Any]:
     """Intensities without a unit are said to have none."""
     arbitrary = histogram["name"] == "Intensity" and not histogram["unit"]
     return {**histogram, "name": "Intensity, arbitrary units"} if arbitrary else dict(histogram)
-
-
-def _by_files(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return sorted(content["quarantine"].items(), key=lambda item: (-item[1]["files"], item[0]))
 
 
 def _sentences(content: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -143,13 +142,13 @@ def _sentences(content: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         volumes = sum(row["volumes"] for row in content["volumes"].values())
         decoded = sum(row["bytes_decoded"] for row in modalities.values())
         sentences = [
-            f"{count(totals['images'])} images of {count(totals['patients'])} patients: {series(parts)}"
-            + (f", {count(volumes)} volumes among them" if volumes else "")
+            f"{counted(totals['images'], 'image')} of {counted(totals['patients'], 'patient')}: {series(parts)}"
+            + (f", {counted(volumes, 'volume')} among them" if volumes else "")
             + f"; {storage(totals['bytes_on_disk'])} on disk, {storage(decoded)} once decoded."
         ]
     files = sum(row["files"] for row in content["quarantine"].values())
     if files:
-        reason, row = _by_files(content)[0]
+        reason, row = by_files(content)[0]
         of = files + content["totals"]["files"]
         sentences.append(
             f"{count(files)} of {count(of)} files ({files / of:.1%}) were refused, most often "
@@ -164,14 +163,18 @@ def _warnings(content: Mapping[str, Any], sheets: Mapping[str, Sheet]) -> list[s
     warnings = []
     leaks = content["leaks"]
     if leaks["patients"]:
-        warnings.append(f"{count(leaks['patients'])} patients have images in more than one split: tests on them leak.")
+        warnings.append(
+            f"{counted(leaks['patients'], 'patient')} with images in more than one split: tests on them leak."
+        )
     if leaks["same_pixels"]:
         warnings.append(
-            f"{count(leaks['same_pixels'])} groups of images with equal pixels stand in more than one split: "
+            f"{counted(leaks['same_pixels'], 'group')} of images with equal pixels in more than one split: "
             "tests on them leak."
         )
     if leaks.get("near_pairs_across_splits"):
-        warnings.append(f"{count(leaks['near_pairs_across_splits'])} pairs that look alike stand in different splits.")
+        warnings.append(
+            f"{counted(leaks['near_pairs_across_splits'], 'pair')} of images that look alike in different splits."
+        )
     for name, row in content["modalities"].items():
         unknown = sum(part["images"] for units, part in row["intensity"].items() if units != "HU")
         if name == "ct" and unknown:
@@ -185,86 +188,6 @@ def _warnings(content: Mapping[str, Any], sheets: Mapping[str, Sheet]) -> list[s
             "scoutview fsck looks at all of them."
         )
     return warnings
-
-
-def _facts(content: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
-    totals = content["totals"]
-    return [
-        ("images", count(totals["images"])),
-        ("volumes", count(sum(row["volumes"] for row in content["volumes"].values()))),
-        ("patients", count(totals["patients"])),
-        ("series", count(sum(row["series"] for row in content["modalities"].values()))),
-        ("modalities", count(len(names))),
-        ("on disk", storage(totals["bytes_on_disk"])),
-        ("files refused", count(sum(row["files"] for row in content["quarantine"].values()))),
-    ]
-
-
-def _images(content: Mapping[str, Any], names: Sequence[str]) -> Table:
-    rows = []
-    for name in names:
-        row, volumes = content["modalities"][name], content["volumes"].get(name)
-        spacing = "unknown"
-        if row["smallest_spacing"] is not None:
-            spacing = _range(row["smallest_spacing"], row["largest_spacing"])
-            spacing += f" ({count(row['without_spacing'])} unknown)" if row["without_spacing"] else ""
-        rows.append(
-            (
-                modality(name),
-                count(row["images"]),
-                count(volumes["volumes"]) if volumes else MISSING,
-                count(row["patients"]),
-                count(row["series"]),
-                _range(row["shortest_side"], row["longest_side"]),
-                spacing,
-                "; ".join(
-                    f"{_range(part['low'], part['high'])} {units or 'arbitrary'}"
-                    for units, part in row["intensity"].items()
-                ),
-                storage(row["bytes_on_disk"]),
-                count(row["exact_duplicates"]),
-            )
-        )
-    counted = ("modality", "images", "volumes", "patients", "series")
-    return Table("", (*counted, "sides, px", "spacing, mm", "intensity", "on disk", "copies"), rows)
-
-
-def _range(low: float, high: float) -> str:
-    if low == high:
-        return _signed(low)
-    return f"{_signed(low)} to {_signed(high)}"
-
-
-def _signed(value: float) -> str:
-    return quantity(value).replace("-", "−")
-
-
-def _splits(content: Mapping[str, Any], names: Sequence[str]) -> Table:
-    rows = [
-        (
-            modality(name),
-            *(_split(content["splits"].get(name, {}).get(split)) for split in _SPLITS),
-        )
-        for name in names
-    ]
-    return Table("Splits: images of patients", ("modality", *_SPLITS), rows)
-
-
-def _split(row: Mapping[str, int] | None) -> str:
-    return f"{count(row['images'])} of {count(row['patients'])}" if row else MISSING
-
-
-def _labels(content: Mapping[str, Any]) -> Table:
-    rows = []
-    for name, modalities in content["labels"]["values"].items():
-        for key, values in modalities.items():
-            often = sorted(values, key=lambda value: (-values[value], value))
-            shown = [f"{value or '(empty)'}: {count(values[value])}" for value in often[:_MOST_LABEL_VALUES]]
-            more = [f"{count(len(often) - len(shown))} more values"] if len(often) > len(shown) else []
-            rows.append((name, modality(key), count(sum(values.values())), ", ".join([*shown, *more])))
-    for name, modalities in content["labels"]["boxes"].items():
-        rows += [(name, modality(key), MISSING, f"{count(boxes)} boxes") for key, boxes in modalities.items()]
-    return Table("Labels", ("label", "modality", "images", "images per value"), rows)
 
 
 def _bars(common: Mapping[str, Any]) -> list[Bars]:
@@ -281,34 +204,3 @@ def _bars(common: Mapping[str, Any]) -> list[Bars]:
         rows = [(value or "not stated", count(number), number / longest) for value, number in values.items()]
         found.append(Bars(title, rows, others))
     return found
-
-
-def _copies(content: Mapping[str, Any]) -> Table:
-    rows = [
-        (row["example"], modality(row["modality"]), count(row["images"]), count(row["patients"]))
-        for row in content["duplicates"][:_MOST_COPIES]
-    ]
-    more = sum(row["exact_duplicates"] for row in content["modalities"].values())
-    caption = f"Equal pixels: {count(more)} images are copies of others"
-    return Table(
-        caption + ("; the largest groups" if rows else ""), ("one of them", "modality", "images", "patients"), rows
-    )
-
-
-def _leaks(content: Mapping[str, Any]) -> Table:
-    names = {
-        "patients": "patients",
-        "same_pixels": "groups of images with equal pixels",
-        "near_pairs": "pairs of images that look alike, anywhere",
-        "near_pairs_across_patients": "of them, of different patients",
-        "near_pairs_across_splits": "of them, in different splits",
-    }
-    rows = [(text, count(content["leaks"][key])) for key, text in names.items() if key in content["leaks"]]
-    return Table("In more than one split", ("what", "number"), rows)
-
-
-def _reasons(content: Mapping[str, Any]) -> Table:
-    files = sum(row["files"] for row in content["quarantine"].values())
-    of = files + content["totals"]["files"]
-    rows = [(reason, count(row["files"]), f"{row['files'] / of:.2%}", row["fix"]) for reason, row in _by_files(content)]
-    return Table("", ("reason", "files", "of all files", "what would accept them"), rows)

@@ -41,6 +41,11 @@ def count(value: Any) -> str:
     return MISSING if value is None else f"{int(value):,}"
 
 
+def counted(value: int, what: str) -> str:
+    """ "1 volume", "2,048 volumes"."""
+    return f"{count(value)} {what}" if value == 1 else f"{count(value)} {what}s"
+
+
 def duration(seconds: Any) -> str:
     """Seconds as "41 s", "13 min 32 s", "5 h 07 min"."""
     seconds = number(seconds)
