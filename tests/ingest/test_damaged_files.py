@@ -24,6 +24,11 @@ from scoutview.phantoms.trap_files import EVERY_SYNTAX, Slice, write_enhanced, w
 
 GREY = picture(highest=255).astype(np.uint8)
 PIXELS = picture(highest=3000)
+ENCODERS = {
+    "1.2.840.10008.1.2.4.70": lambda pixels: imagecodecs.ljpeg_encode(pixels),
+    "1.2.840.10008.1.2.4.90": lambda pixels: imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k"),
+    "1.2.840.10008.1.2.4.201": lambda pixels: imagecodecs.htj2k_encode(pixels),
+}
 
 
 def refusal(path: Path, modality: str | None = None) -> str:
@@ -180,3 +185,62 @@ def test_a_damaged_file_is_taken_or_refused_and_nothing_else(
 
 
 _FILES: list[tuple[str | None, bytes]] = []
+
+
+def damaged_frame(syntax: str, changes: dict[int, int]) -> bytes:
+    frame = bytearray(ENCODERS[syntax](PIXELS))
+    for place, value in changes.items():
+        frame[place] = value
+    return bytes(frame)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "changes"),
+    [
+        ("1.2.840.10008.1.2.4.201", {39: 1}),  # the tiles begin below the image: the decoder never ends
+        ("1.2.840.10008.1.2.4.201", {72: 3}),  # the quantisation of some bands is missing: it reads past the end
+        ("1.2.840.10008.1.2.4.201", {62: 0}),  # no layer
+        ("1.2.840.10008.1.2.4.201", {31: 0}),  # more tiles than there may be
+        ("1.2.840.10008.1.2.4.201", {41: 9}),  # components without a description
+        ("1.2.840.10008.1.2.4.90", {43: 2}),
+        ("1.2.840.10008.1.2.4.70", {3: 0xE1}),  # no Huffman table: the decoder takes what its memory holds
+        ("1.2.840.10008.1.2.4.70", {8: 9}),
+    ],
+)
+def test_a_codestream_that_would_mislead_its_decoder(tmp_path: Path, syntax: str, changes: dict[int, int]) -> None:
+    frame = damaged_frame(syntax, changes)
+    path = write_dicom(tmp_path / "a.dcm", PIXELS, "MR", syntax=syntax, frame=frame)
+    assert refusal(path) == "decode_error"
+    write_dicom(path, PIXELS, "MR", syntax=syntax, frame=damaged_frame(syntax, {}))
+    np.testing.assert_array_equal(read_file(path)[0].pixels, PIXELS)
+
+
+def test_an_error_that_the_decoder_passes_over(tmp_path: Path) -> None:
+    """HTJ2K: where its library fails, the decoder returns the pixels so far, without an error."""
+    whole = bytes(imagecodecs.htj2k_encode(PIXELS))
+    generator = np.random.default_rng(0)
+    passed_over = 0
+    for place in generator.integers(110, len(whole) - 8, 60):
+        frame = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        path = write_dicom(tmp_path / "a.dcm", PIXELS, "MR", syntax="1.2.840.10008.1.2.4.201", frame=frame)
+        try:
+            read_file(path)
+        except RefusedError as error:
+            passed_over += "RuntimeError while" in error.detail
+    assert passed_over >= 3
+
+
+def test_numbers_beyond_every_image(tmp_path: Path) -> None:
+    assert refusal(write_dicom(tmp_path / "a.dcm", PIXELS, "DX", WindowCenter=1e30, WindowWidth=1e20)) == "bad_header"
+    affine = np.eye(4)
+    affine[0, 3] = -3e38
+    volume = np.arange(20 * 24 * 18, dtype=np.int16).reshape(20, 24, 18)
+    (tmp_path / "a.nii").write_bytes(nib.Nifti1Image(volume, affine).to_bytes())
+    assert refusal(tmp_path / "a.nii", "mr") == "bad_header"
+
+
+def test_a_value_representation_that_there_is_not(tmp_path: Path) -> None:
+    colour = np.stack([GREY, GREY[::-1], GREY // 2], axis=-1)
+    data = write_dicom(tmp_path / "a.dcm", colour, "US").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(data.replace(b"\x28\0\x10\0US", b"\x28\0\x10\0\x55\x80", 1))
+    assert refusal(tmp_path / "a.dcm") == "bad_header"

@@ -146,8 +146,11 @@ def has_overlay(header: Any) -> bool:
 
 def is_present(header: Any, keyword: str) -> bool:
     """Whether the element is there with a value, be it malformed."""
-    element = header.get_item(keyword) if keyword in header else None
-    return element is not None and element.value not in (None, b"", "")
+    try:
+        element = header.get_item(keyword) if keyword in header else None
+        return element is not None and element.value not in (None, b"", "")
+    except Exception:  # pydicom raises on a value representation that there is not
+        return True
 
 
 def text_of(header: Any, keyword: str) -> str:

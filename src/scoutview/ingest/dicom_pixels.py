@@ -5,8 +5,10 @@ imagecodecs decodes the lossless and JPEG 2000 families (exact on every public s
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +166,8 @@ def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     elif form.syntax == RLE:
         decoded = _run_lengths(frame, form)
     else:
-        decoded = np.asarray(_DECODERS[form.syntax](frame))
+        with _no_error_ignored():
+            decoded = np.asarray(_DECODERS[form.syntax](frame))
     if decoded.shape != expected:
         raise RefusedError("decode_error", f"the codestream holds {decoded.shape}, the header says {expected}")
     if form.samples == 1:
@@ -173,6 +176,24 @@ def _encapsulated(dataset: Any, form: PixelFormat) -> npt.NDArray[Any]:
     if form.photometric == "RGB" or (form.syntax in _JPEG_2000 and form.photometric != "YBR_FULL"):
         return luma_of(decoded)
     return np.asarray(decoded[..., 0], dtype=np.uint8)
+
+
+@contextmanager
+def _no_error_ignored() -> Iterator[None]:
+    """Refuse a frame whose decoder met an error and went on: that of HTJ2K returns what it has, without an error.
+
+    Raises:
+        RefusedError: decode_error.
+    """
+    ignored: list[str] = []
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: ignored.append(type(unraisable.exc_value).__name__)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+    if ignored:
+        raise RefusedError("decode_error", f"{ignored[0]} while decoding the pixels")
 
 
 def _run_lengths(frame: bytes, form: PixelFormat) -> npt.NDArray[Any]:

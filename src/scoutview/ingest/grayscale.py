@@ -115,6 +115,8 @@ def apply_voi(
     high_count = (center + width / 2 - offset) / slope
     if not np.issubdtype(values.dtype, np.integer) or high_count - low_count < 2:
         raise RefusedError("bad_header", "WindowWidth is less than two stored values")
+    if max(abs(low_count), abs(high_count)) > 2**53:
+        raise RefusedError("bad_header", "WindowCenter or WindowWidth is out of range")
     bottom, top = int(np.ceil(low_count - 0.5)), int(np.floor(high_count + 0.5))
     counts = np.empty(values.shape, np.int32 if top - bottom < 2**31 else np.int64)
     for slab in row_slabs(*values.shape):

@@ -15,6 +15,9 @@ from scoutview.ingest.refusals import RefusedError
 BLOCK = 2**25
 """Bytes that are read at once, or one plane where that is more."""
 
+FARTHEST = 1e6
+"""mm."""
+
 
 @dataclass(frozen=True)
 class Voxels:
@@ -111,10 +114,12 @@ def check_shape(sizes: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int
 
 
 def check_affine(affine: npt.NDArray[np.float64]) -> None:
-    """Refuse an affine that does not give every axis a direction of its own.
+    """Refuse an affine that does not give every axis a direction of its own, or leads out of every scanner.
 
     Raises:
         RefusedError: bad_header.
     """
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise RefusedError("bad_header", "the affine is singular")
+    if np.abs(affine).max() > FARTHEST:
+        raise RefusedError("bad_header", "the affine leads more than a kilometre away")
