@@ -17,6 +17,7 @@ from scoutview.files import write_json
 from scoutview.images import MODALITIES
 from scoutview.store.catalog import read_parquet, rows_to_table, write_parquet
 from scoutview.store.reading import STORE_VERSION, read_store_json
+from scoutview.store.seal import with_checksum
 from scoutview.store.shards import SHARD_BYTES, Record, ShardFile
 
 QUARANTINE = pa.schema(
@@ -74,7 +75,7 @@ class StoreWriter:
         else:
             write_json(
                 self.path / "store.json",
-                {"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}},
+                with_checksum({"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}}),
             )
         for leftover in [*self.path.glob("shards/*/.writing-*.tar"), *self.path.rglob(".*.tmp")]:
             leftover.unlink(missing_ok=True)
@@ -130,7 +131,7 @@ class StoreWriter:
         content = read_store_json(self.path)
         content["reference_energies"] = energies
         try:
-            write_json(self.path / "store.json", content)
+            write_json(self.path / "store.json", with_checksum(content))
         except OSError as error:
             raise self._full(error) from error
 
