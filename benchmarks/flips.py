@@ -1,10 +1,11 @@
 """One byte of a small store flipped at a time: is it found before use, and if not, is everything as it was?
 
 Ten thousand places are drawn, in each file in proportion to its length, but at least 200 (or all of it): shards,
-catalog files, annotations, the quarantine list, store.json, the merged catalog and the index. After each flip everything that
-may depend on the byte is read as training and evaluation read it: images at all resolutions through index and catalog,
-spectra, preprocessing values, labels, splits, a filter. Flips of catalog files are tried twice, with and without the
-derived files. The result is compared with that of the whole store; an error must be one of scoutview's own.
+catalog files, annotations, the quarantine list, store.json, the merged catalog and the index. After each flip
+everything that may depend on the byte is read as training and evaluation read it: images at all resolutions through
+index and catalog, spectra, preprocessing values, labels, splits, a filter. Flips of catalog files are tried twice,
+with and without the derived files. The result is compared with that of the whole store; an error must be one of
+scoutview's own.
 
 Run: python benchmarks/flips.py [--flips 10000]
 """
