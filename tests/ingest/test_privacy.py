@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scoutview.ingest import run_ingest
 from scoutview.ingest.privacy import search_store
 from scoutview.phantoms.traps import sampled, series, write_all
 from scoutview.store import Store
+from scoutview.store.seal import with_checksum
 
 TEXTS = {
     "AE": "{}AE", "LO": "Secret {} Lo", "LT": "long {} text", "PN": "Name{}^Given{}", "SH": "Sh{}", "ST": "st {} x",
@@ -84,7 +86,8 @@ def test_a_leak_is_found_wherever_it_is(tmp_path: Path, source: Path, where: str
     run_ingest([source], tmp_path / "store", workers=1)
     store = tmp_path / "store"
     if where == "store.json":
-        (store / "store.json").write_text((store / "store.json").read_text().replace("{", '{"a": "Hidden2Person",', 1))
+        content = json.loads((store / "store.json").read_text())
+        (store / "store.json").write_text(json.dumps(with_checksum({**content, "a": "Hidden2Person"})))
     elif where == "shard":
         shard = next(iter((store / "shards" / "mr").glob("*.tar")))
         data = bytearray(shard.read_bytes())

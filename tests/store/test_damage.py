@@ -11,12 +11,14 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from scoutview.commands.fsck import fsck
 from scoutview.errors import RunError, UsageError
 from scoutview.images import Image, difference_hash, encode_spectrum, pixel_sha256, radial_spectrum
 from scoutview.store import DamagedRecordError, Record, Store, StoreWriter, check_store, make_record
+from scoutview.store.catalog import read_parquet, write_parquet
 from scoutview.store.shards import Keys, shard_members
 
 
@@ -49,7 +51,10 @@ def test_pixels_come_back_and_other_tools_read_the_shard(tmp_path: Path) -> None
     for image, row in zip(images, rows, strict=True):
         np.testing.assert_array_equal(imagecodecs.htj2k_decode(members[f"{row.image}.j2c"]), image.pixels)
         assert len(members[f"{row.image}.spectrum"]) == row.spectrum_nbytes
-    assert {name: (offset, size) for name, offset, size in shard_members(shard)} == {
+    listed = {name: (offset, size) for name, offset, size in shard_members(shard)}
+    assert pq.read_table(io.BytesIO(members["rows.parquet"])).column("image").to_pylist() == [row.image for row in rows]
+    del listed["rows.parquet"]
+    assert listed == {
         **{f"{row.image}.j2c": (row.offset_in_shard, row.nbytes) for row in rows},
         **{f"{row.image}.spectrum": (row.spectrum_offset, row.spectrum_nbytes) for row in rows},
     }
@@ -175,3 +180,61 @@ def test_difference_hash_against_cell_means_by_hand() -> None:
         ]
         bits += "".join("1" if right > left else "0" for left, right in pairwise(cells))
     assert difference_hash(pixels) == f"{int(bits, 2):016x}"
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 16
+    path.write_bytes(bytes(data))
+
+
+def test_the_catalog_is_rebuilt_from_the_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = [image_of(seed) for seed in range(9)]
+    path = write_store(tmp_path / "store", images, shard_bytes=12_000)
+    catalogs = sorted((path / "catalog" / "xray").glob("*.parquet"))
+    assert len(catalogs) > 2
+    content = [file.read_bytes() for file in catalogs]
+    rows = Store.open(path).rows()
+    catalogs[0].unlink()
+    flip(catalogs[1], len(content[1]) // 2)
+    write_parquet(read_parquet(catalogs[2]).slice(1), catalogs[2])
+    assert fsck(path) == 1
+    said = capsys.readouterr().out
+    assert "cannot be read: its checksum differs" in said
+    assert "differs from the rows in its shard" in said
+    assert "belongs to no catalog" in said
+    assert fsck(path, rebuild=True) == 0
+    assert capsys.readouterr().out.count("rebuilt: catalog/xray/") == 3
+    assert [file.read_bytes() for file in catalogs] == content
+    assert Store.open(path).rows() == rows
+
+
+def test_rows_are_found_behind_damage_and_not_believed_when_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_store(tmp_path / "store", [image_of(seed) for seed in range(3)])
+    (shard,) = (path / "shards" / "xray").glob("*.tar")
+    (catalog,) = (path / "catalog" / "xray").glob("*.parquet")
+    name, offset, size = shard_members(shard)[-1]
+    assert name == "rows.parquet"
+    flip(shard, 5)  # a tar header: nothing behind it can be listed
+    assert fsck(path) == 1
+    assert "its images are whole, but tar headers" in capsys.readouterr().out
+    catalog.unlink()
+    assert fsck(path, rebuild=True) == 1
+    assert "rebuilt: catalog" in capsys.readouterr().out
+    flip(shard, offset + size // 2)
+    catalog.unlink()
+    fsck(path, rebuild=True)
+    assert "its shard carries no rows that are whole" in capsys.readouterr().out
+    assert not catalog.exists()
+
+
+def test_what_a_killed_ingest_left_is_not_taken_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_store(tmp_path / "store", [image_of(seed) for seed in range(3)])
+    other = write_store(tmp_path / "other", [image_of(1)])
+    (left,) = (other / "shards" / "xray").glob("*.tar")
+    shutil.copy(left, path / "shards" / "xray" / left.name)
+    assert fsck(path, rebuild=True) == 0
+    assert "its images are in other shards, too; the shard may be removed" in capsys.readouterr().out
+    assert len(Store.open(path).rows()) == 3

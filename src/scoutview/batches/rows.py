@@ -98,10 +98,10 @@ class Rows(Sequence[ImageRow]):
                 yield self._row(segment, segment.number(place))
 
     def _row(self, segment: Segment, number: int) -> ImageRow:
-        record = segment.index.records[number]
-        name = segment.index.shards[record["shard"]].decode().removesuffix(".tar")
+        row = segment.index.row(number)
+        name = row.shard.removesuffix(".tar")
         file = self.stores[segment.store].path / "catalog" / segment.modality / f"{name}.parquet"
-        return _rows_of_shard(file)[int(record["place"])]
+        return _rows_of_shard(file)[row.place]
 
 
 @lru_cache(maxsize=32)

@@ -7,14 +7,15 @@ from json import dumps
 from pathlib import Path
 
 from scoutview.store import Store, check_store
-from scoutview.store.fsck import uncommitted_shards
+from scoutview.store.fsck import rebuild_catalog, uncommitted_shards
 
 
-def fsck(store: Path, *, json: bool = False) -> int:
+def fsck(store: Path, *, rebuild: bool = False, json: bool = False) -> int:
     """Verify a store: every checksum, every image against its hash, every table.
 
     Args:
         store: Folder of the store.
+        rebuild: First write catalog files that are missing or damaged again, from the rows that each shard carries.
         json: End with one line of JSON for programs.
 
     Returns:
@@ -24,11 +25,20 @@ def fsck(store: Path, *, json: bool = False) -> int:
         UsageError: The folder is no store, or one of another version.
     """
     opened = Store.open(store)
+    if rebuild:
+        written, refused = rebuild_catalog(opened)
+        for name in written:
+            print(f"rebuilt: {name}")
+        for reason in refused:
+            print(f"not rebuilt: {reason}")
     images, damages = check_store(opened)
     for damage in damages:
         print(f"damaged: {damage.file}{' image ' + damage.image if damage.image else ''}: {damage.reason}")
     for shard in uncommitted_shards(opened):
-        print(f"note: {shard} belongs to no catalog: an interrupted ingest left it; it may be removed")
+        print(
+            f"note: {shard} belongs to no catalog: an interrupted ingest left it, and it may be removed; "
+            "if its catalog file was lost, --rebuild writes it again"
+        )
     print(f"{images} images checked, {len(damages)} damaged")
     if damages:
         print("restore the damaged files from a copy, or ingest their sources into a new store")

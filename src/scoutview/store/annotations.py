@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from scoutview.errors import RunError
 from scoutview.store.catalog import read_parquet, write_parquet
 from scoutview.store.masks import decode_mask, encode_mask
 from scoutview.store.reading import Store
+from scoutview.store.seal import verify
 from scoutview.store.writing import write_error
 
 Key = tuple[str, str, str, str]
@@ -162,13 +164,32 @@ def read_annotations(store: Store) -> list[Annotation]:
         RunError: if a file is damaged.
     """
     groups: dict[Key, list[Annotation]] = {}
-    for file in sorted((store.path / "annotations").glob("*.parquet")):
+    for file in annotation_files(store):
         try:
             entries = _annotations_in(read_parquet(file))
         except (pa.ArrowException, OSError) as error:
-            raise RunError(f"{file} is damaged ({error}): remove it and add its labels again") from error
+            raise _damaged(file, error) from error
         groups.update(grouped(entries))
     return [entry for key in sorted(groups) for entry in groups[key]]
+
+
+def annotation_files(store: Store) -> list[Path]:
+    """The files of annotations in the order in which they were added, verified.
+
+    Raises:
+        RunError: if one is damaged.
+    """
+    files = sorted((store.path / "annotations").glob("*.parquet"))
+    for file in files:
+        try:
+            verify(file)
+        except OSError as error:
+            raise _damaged(file, error) from error
+    return files
+
+
+def _damaged(file: Path, error: Exception) -> RunError:
+    return RunError(f"{file} is damaged ({error}): remove it and add its labels again")
 
 
 def rows_about(store: Store, targets: Collection[str]) -> list[ImageNames]:

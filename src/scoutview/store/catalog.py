@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scoutview.files import replacing
+from scoutview.store.seal import seal, seal_stream, verify, verify_stream
 
 INGEST_VERSION = 2
 
@@ -140,16 +142,37 @@ def rows_to_table(rows: Iterable[ImageRow]) -> Any:
 
 
 def write_parquet(table: Any, path: Path) -> None:
-    """Write a Parquet file atomically, with page checksums and zstd."""
+    """Write a Parquet file atomically, with page checksums, a seal and zstd."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        seal(temporary)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> Any:
-    """Read one Parquet file and verify its page checksums.
+    """Read one Parquet file after its seal was verified, with its page checksums.
 
     Raises:
         OSError, pyarrow.ArrowException: if the file is missing or damaged.
     """
+    verify(path)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read(columns)
+
+
+def parquet_bytes(table: Any) -> bytes:
+    """A table as an uncompressed Parquet file with page checksums and a seal."""
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="none", write_page_checksum=True)
+    seal_stream(stream)
+    return stream.getvalue()
+
+
+def parquet_from_bytes(data: bytes) -> Any:
+    """The inverse of `parquet_bytes`.
+
+    Raises:
+        OSError, pyarrow.ArrowException: if they are not as they were written.
+    """
+    verify_stream(io.BytesIO(data), len(data), sealed=True)
+    with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
+        return file.read()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from scoutview.errors import UsageError
 from scoutview.store.annotations import SCHEMA as ANNOTATIONS
+from scoutview.store.annotations import annotation_files
 from scoutview.store.catalog import ImageRow
 from scoutview.store.reading import Store
 
@@ -33,12 +34,12 @@ def passing_rows(store: Store, expression: str) -> npt.NDArray[np.bool_]:
 
     Raises:
         UsageError: if it is no expression, is wrong, gives no truth value, or gives another result each time.
-        RunError: if a file of the catalog is damaged.
+        RunError: if a file of the catalog or of annotations is damaged.
     """
     merged = store.merged_catalog()
     if merged is None:
         return np.zeros(0, dtype=np.bool_)
-    statements = [str(file) for file in sorted((store.path / "annotations").glob("*.parquet"))]
+    statements = [str(file) for file in annotation_files(store)]
     with duckdb.connect() as connection:
         connection.execute(f"SET allowed_paths = {_texts([str(merged), *statements])}")
         connection.execute("SET enable_external_access = false")

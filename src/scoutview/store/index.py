@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.errors import RunError
+from scoutview.store.seal import checksum_fits
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 SPLITS = ("train", "validation", "test")
 
 RECORD = np.dtype(
@@ -113,6 +114,7 @@ class StoreIndex:
     ranges: dict[str, tuple[int, int]]
     texts: dict[str, tuple[str, ...]]
     checksums: dict[str, int]
+    shard_width: int
 
     @classmethod
     def open(cls, folder: Path) -> StoreIndex:
@@ -124,9 +126,11 @@ class StoreIndex:
         content: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if content["version"] != INDEX_VERSION:
             raise ValueError(f"version {content['version']}")
+        if not checksum_fits(content):
+            raise ValueError("its checksum differs from what was written")
         ranges = {name: (int(first), int(last)) for name, (first, last) in content["ranges"].items()}
         texts = {name: tuple(values) for name, values in content["texts"].items()}
-        index = cls(folder, ranges, texts, content["checksums"])
+        index = cls(folder, ranges, texts, content["checksums"], content["shard_width"])
         for name, kind in {"records": RECORD, **COLUMNS}.items():
             if (folder / f"{name}.bin").stat().st_size != len(index) * kind.itemsize:
                 raise ValueError(f"{name}.bin has another size")
@@ -137,7 +141,7 @@ class StoreIndex:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapped files."""
-        return {name: self.__dict__[name] for name in ("folder", "ranges", "texts", "checksums")}
+        return {name: self.__dict__[name] for name in ("folder", "ranges", "texts", "checksums", "shard_width")}
 
     @cached_property
     def records(self) -> Any:
@@ -172,11 +176,10 @@ class StoreIndex:
     @cached_property
     def shards(self) -> Any:
         """File names of the shards, by their number."""
-        return self._map("shards", np.dtype(f"S{self.checksums['shard_width']}"))
-
-    @cached_property
-    def _shard_names(self) -> Any:
-        return np.asarray(self.shards)
+        names = np.fromfile(self.folder / "shards.bin", dtype=np.uint8)
+        if crc_of(names) != self.checksums["shards"]:
+            raise self._damaged("shards")
+        return names.view(f"S{self.shard_width}")
 
     def row(self, number: int) -> IndexRow:
         """Image `number`.
@@ -191,7 +194,7 @@ class StoreIndex:
         modality = next(name for name, (first, last) in self.ranges.items() if first <= number < last)
         values["units"] = self.texts["units"][values["units"]]
         values["spectrum_preprocessing"] = self.texts["spectrum_preprocessing"][values["spectrum_preprocessing"]]
-        values["shard"] = self._shard_names[values["shard"]].decode()
+        values["shard"] = self.shards[values["shard"]].decode()
         return IndexRow(modality=modality, **values)
 
     def _map(self, name: str, kind: np.dtype[Any]) -> Any:

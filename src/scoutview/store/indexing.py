@@ -21,6 +21,7 @@ from scoutview.files import sync, write_json
 from scoutview.store.index import CHECKED, COLUMNS, INDEX_VERSION, RECORD, SPLITS, StoreIndex, bytes_hash, crc_of
 from scoutview.store.merging import only_builder
 from scoutview.store.reading import Store
+from scoutview.store.seal import with_checksum
 
 _DERIVED = {"shard", "place", "units", "spectrum_preprocessing", "checksum"}
 _NUMBERS = [name for name in RECORD.names or () if name not in _DERIVED]
@@ -35,12 +36,13 @@ def open_index(store: Store) -> StoreIndex:
     Raises:
         RunError: if a catalog file is damaged.
     """
-    merged = store.merged_catalog()
+    merged = store.merged_path()
     if merged is None:
-        return StoreIndex(store.path, {}, {}, {})
+        return StoreIndex(store.path, {}, {}, {}, 0)
     folder = merged.with_suffix(".index")
     with suppress(OSError, ValueError, KeyError):
         return StoreIndex.open(folder)
+    merged = store.merged_catalog() or merged
     with only_builder(merged.parent):
         with suppress(OSError, ValueError, KeyError):
             return StoreIndex.open(folder)
@@ -89,15 +91,14 @@ def _build(merged: Path, folder: Path) -> None:
     }
     for path in building.iterdir():
         sync(path)
-    write_json(
-        building / "index.json",
-        {
-            "version": INDEX_VERSION,
-            "ranges": ranges,
-            "texts": {name: list(values) for name, values in progress.texts.items()},
-            "checksums": {**checksums, "shard_width": width},
-        },
-    )
+    content = {
+        "version": INDEX_VERSION,
+        "ranges": ranges,
+        "texts": {name: list(values) for name, values in progress.texts.items()},
+        "checksums": {**checksums, "shards": crc_of(np.fromfile(building / "shards.bin", np.uint8))},
+        "shard_width": width,
+    }
+    write_json(building / "index.json", with_checksum(content))
     building.rename(folder)
     sync(folder.parent)
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from scoutview.errors import RunError
 from scoutview.files import replacing
 from scoutview.store.catalog import SCHEMA, read_parquet, with_all_columns
+from scoutview.store.seal import seal
 
 GROUP_ROWS = 2**16
 """Rows of a row group of the merged catalog: enough for fast scans, few enough to hold in memory."""
@@ -71,6 +72,8 @@ def merge_catalog(files: Sequence[Path], target: Path) -> None:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP_ROWS)
                 waiting, count = [], 0
         writer.write_table(pa.concat_tables([SCHEMA.empty_table(), *waiting]), row_group_size=GROUP_ROWS)
+        writer.close()
+        seal(temporary)
 
 
 def read_catalog_file(file: Path) -> pa.Table:

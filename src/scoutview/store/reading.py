@@ -24,6 +24,7 @@ from scoutview.store.handles import Handles
 from scoutview.store.index import IndexRow
 from scoutview.store.merging import derived_folder, merge_catalog, only_builder, read_catalog_file, remove_derived
 from scoutview.store.mirror import mirror
+from scoutview.store.seal import checksum_fits, verify
 
 STORE_VERSION = 1
 
@@ -47,6 +48,8 @@ def read_store_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = content["version"]
+        if not checksum_fits(content):
+            raise ValueError("its checksum differs from what was written")
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is damaged ({error}): restore it from a copy or ingest again") from error
     if version != STORE_VERSION:
@@ -114,7 +117,23 @@ class Store:
             return self.catalog()
 
     def merged_catalog(self) -> Path | None:
-        """The file with all rows, sorted by modality, shard and place in the shard; None when there are none.
+        """The file with all rows, as `merged_path`, after its checksum was verified; it is made again when it differs.
+
+        Raises:
+            RunError: if a catalog file is damaged.
+        """
+        merged = self.merged_path()
+        if merged is None:
+            return None
+        try:
+            verify(merged)
+        except OSError:
+            merged.unlink(missing_ok=True)
+            return self.merged_path()
+        return merged
+
+    def merged_path(self) -> Path | None:
+        """Where all rows lie, sorted by modality, shard and place in the shard; None when there are none.
 
         Raises:
             RunError: if a catalog file is damaged.
@@ -136,11 +155,20 @@ class Store:
         return rows_of(self.catalog())
 
     def quarantined(self) -> list[dict[str, str]]:
-        """Every file that was not taken: path, reason, detail."""
+        """Every file that was not taken: path, reason, detail.
+
+        Raises:
+            RunError: if the list is damaged.
+        """
         file = self.path / "quarantine.parquet"
         if not file.exists():
             return []
-        entries: list[dict[str, str]] = read_parquet(file).to_pylist()
+        try:
+            entries: list[dict[str, str]] = read_parquet(file).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise RunError(
+                f"{file} is damaged ({error}): remove it, and ingest again to list what is not taken"
+            ) from error
         return entries
 
     def read(self, row: ImageRow | IndexRow, level: int = 0) -> npt.NDArray[np.int16]:

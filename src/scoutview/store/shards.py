@@ -1,27 +1,44 @@
 """A record is an image and its spectrum as two neighbouring members of a plain tar file.
 
 `tar tf` lists a shard and any HTJ2K reader opens a member. The spectrum comes first, so that one range read
-covers it and any prefix of the codestream.
+covers it and any prefix of the codestream. The last member holds the catalog rows of the shard, which the catalog
+can be rebuilt from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import tarfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from scoutview.files import sync
 from scoutview.images import Image, difference_hash
-from scoutview.store.catalog import INGEST_VERSION, ImageRow
+from scoutview.store.catalog import (
+    INGEST_VERSION,
+    SCHEMA,
+    ImageRow,
+    parquet_bytes,
+    parquet_from_bytes,
+    rows_to_table,
+    with_all_columns,
+)
 from scoutview.store.codec import CODEC, encode, prefix_lengths
 
 SHARD_BYTES = 256 * 2**20
+ROWS_MEMBER = "rows.parquet"
+"""The rows as in the catalog, but for the name of the shard, which follows from its content; not compressed, so that a
+search of the bytes of a shard sees them."""
 _BLOCK = 512
+_NAME = 32
+"""Hexadecimal digits of the hash that names a shard."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +171,12 @@ class ShardFile:
 
     def close(self) -> tuple[str, list[ImageRow]]:
         """Return the shard's name and its rows, complete. The shard is durable but not yet committed."""
+        self._member(ROWS_MEMBER, parquet_bytes(rows_to_table(self.rows)))
         self._write(b"\0" * (2 * _BLOCK))
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
-        name = f"{self.digest.hexdigest()[:32]}.tar"
+        name = f"{self.digest.hexdigest()[:_NAME]}.tar"
         self.path.replace(self.folder / name)
         sync(self.folder)
         return name, [replace(row, shard=name) for row in self.rows]
@@ -193,3 +211,31 @@ def shard_members(path: Path) -> list[tuple[str, int, int]]:
     """
     with tarfile.open(path, "r:") as archive:
         return [(member.name, member.offset_data, member.size) for member in archive]
+
+
+def shard_rows(path: Path) -> Any:
+    """The catalog rows that a shard carries, as a table of SCHEMA with the shard's name filled in.
+
+    They are looked for from the end, so that damage before them does not hide them.
+
+    Raises:
+        OSError: if the shard is missing, or carries none that are whole.
+    """
+    header = tarfile.TarInfo(ROWS_MEMBER).tobuf(tarfile.USTAR_FORMAT)[: len(ROWS_MEMBER) + 1]
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = content.rfind(header)
+        while place >= 0:
+            with suppress(tarfile.HeaderError, OSError, pa.ArrowException, ValueError):
+                member = tarfile.TarInfo.frombuf(content[place : place + _BLOCK], "utf-8", "strict")
+                data = content[place + _BLOCK : place + _BLOCK + member.size]
+                table = with_all_columns(parquet_from_bytes(data))
+                name = pa.array([path.name] * table.num_rows, pa.string())
+                return table.set_column(table.column_names.index("shard"), SCHEMA.field("shard"), name)
+            place = content.rfind(header, 0, place)
+    raise OSError("it carries no rows that are whole")
+
+
+def shard_digest(path: Path) -> str:
+    """The name that a shard's content asks for."""
+    with path.open("rb") as stream:
+        return f"{hashlib.file_digest(stream, 'sha256').hexdigest()[:_NAME]}.tar"

@@ -18,6 +18,7 @@ from scoutview.files import write_json
 from scoutview.images import MODALITIES
 from scoutview.store.catalog import read_parquet, rows_to_table, write_parquet
 from scoutview.store.reading import STORE_VERSION, read_store_json
+from scoutview.store.seal import with_checksum
 from scoutview.store.shards import SHARD_BYTES, Record, ShardFile
 
 QUARANTINE = pa.schema(
@@ -78,7 +79,7 @@ class StoreWriter:
         else:
             write_json(
                 self.path / "store.json",
-                {"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}},
+                with_checksum({"version": STORE_VERSION, "salt_id": salt_id, "reference_energies": {}}),
             )
         shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         for leftover in [*self.path.glob("shards/*/.writing-*.tar"), *self.path.rglob(".*.tmp")]:
@@ -136,7 +137,7 @@ class StoreWriter:
         content = read_store_json(self.path)
         content["reference_energies"] = energies
         try:
-            write_json(self.path / "store.json", content)
+            write_json(self.path / "store.json", with_checksum(content))
         except OSError as error:
             raise self._full(error) from error
 
