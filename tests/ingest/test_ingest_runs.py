@@ -200,7 +200,8 @@ def killed(file: SourceFile) -> Outcome:
 
 def test_a_file_that_kills_its_reader_is_found(tmp_path: Path) -> None:
     files = [SourceFile(tmp_path / f"{number:02d}", Path(f"{number:02d}")) for number in range(5)]
-    results: list[Outcome] = list(Processes(2)(files, read_or_die, killed, chunk=2))
+    with Processes(2) as processes:
+        results: list[Outcome] = list(processes(files, read_or_die, killed, chunk=2))
     assert [result.file for result in results] == files
     assert [result.file.path.name for result in results if result.reason == "killed_the_reader"] == ["03"]
 
@@ -215,7 +216,8 @@ def work(items):
     return items
 
 if __name__ == "__main__":
-    list(Processes(2)([1, 2], work, int, 1))
+    with Processes(2) as processes:
+        list(processes([1, 2], work, int, 1))
 """
 
 

@@ -56,7 +56,8 @@ def refused_sheets(examples: Mapping[str, Sequence[tuple[str, str]]]) -> dict[st
     shown = {reason: files for reason, files in examples.items() if reason not in (*PRIVATE, *PICTURELESS)}
     asked = [path for files in shown.values() for path, _ in files]
     try:
-        results = iter(list(Processes(1)(asked, open_pictures, _died, 1)))
+        with Processes(1) as processes:
+            results = iter(list(processes(asked, open_pictures, _died, 1)))
     except RunError:  # no reason to end without a page
         results = iter([(None, "lacked a process to be opened in")] * len(asked))
     for reason, files in shown.items():

@@ -7,7 +7,7 @@ whatever a kill interrupts is read again by the next run, and nothing is taken t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,13 +111,8 @@ def run_ingest(
     return ledger.summary(tuple(notes))
 
 
-@contextmanager
-def _workers(cluster: str | None, workers: int, folders: Sequence[Path]) -> Iterator[Spread]:
-    if cluster is None:
-        yield on_this_machine(workers)
-        return
-    with on_cluster(cluster, workers, folders) as spread:
-        yield spread
+def _workers(cluster: str | None, workers: int, folders: Sequence[Path]) -> AbstractContextManager[Spread]:
+    return on_this_machine(workers) if cluster is None else on_cluster(cluster, workers, folders)
 
 
 def _folders(files: Sequence[SourceFile]) -> list[Path]:

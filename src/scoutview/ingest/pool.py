@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from scoutview.errors import RunError
 
@@ -38,9 +39,14 @@ class Spread(Protocol):
         ...
 
 
-def on_this_machine(workers: int) -> Spread:
+@contextmanager
+def on_this_machine(workers: int) -> Iterator[Spread]:
     """One worker works in this process; 0 are as many processes as there are cores."""
-    return here if workers == 1 else Processes(workers or available_cores())
+    if workers == 1:
+        yield here
+        return
+    with Processes(workers or available_cores()) as processes:
+        yield processes
 
 
 def available_cores() -> int:
@@ -62,10 +68,26 @@ def chunks_of(items: Sequence[Item], chunk: int) -> deque[list[Item]]:
 
 
 class Processes:
-    """A number of processes. When one dies, the items of its task are worked on one at a time."""
+    """A number of processes, which stay for the next call; use as a context manager.
+
+    When one dies, the items of its task are worked on one at a time.
+    """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool = None
 
     def __call__(
         self,
@@ -83,12 +105,12 @@ class Processes:
         if not waiting:
             return
         under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-        pool = _pool(self.workers)
         try:
             while waiting or under_way:
                 try:
                     while waiting and len(under_way) < 2 * self.workers:
-                        under_way.append((waiting[0], pool.submit(work, waiting[0])))
+                        self.pool = self.pool or _pool(self.workers)
+                        under_way.append((waiting[0], self.pool.submit(work, waiting[0])))
                         waiting.popleft()
                     done = under_way[0][1].result()
                 except BrokenProcessPool:
@@ -96,16 +118,16 @@ class Processes:
                     # others go to a new pool.
                     lost = [task for task, _ in under_way] or [waiting.popleft()]
                     under_way.clear()
-                    pool.shutdown(cancel_futures=True)
+                    self.close()
                     check_processes_start()
-                    pool = _pool(self.workers)
                     waiting.extendleft(reversed(lost[1:]))
                     yield from _one_by_one(lost[0], work, died)
                     continue
                 under_way.popleft()
                 yield from done
         finally:
-            pool.shutdown(cancel_futures=True)
+            for _, future in under_way:
+                future.cancel()
 
 
 def check_processes_start() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
@@ -138,7 +138,7 @@ def with_all_columns(table: Any) -> Any:
 
 def rows_to_table(rows: Iterable[ImageRow]) -> Any:
     """An Arrow table of SCHEMA."""
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    return pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
 
 
 def write_parquet(table: Any, path: Path) -> None:
