@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -92,12 +93,22 @@ class Store:
 
     def catalog_files(self) -> list[Path]:
         """The committed catalog files, sorted by modality and shard."""
-        return sorted(file for file in self.path.glob("catalog/*/*.parquet") if file.parent.name != "merged")
+        return [self.path / "catalog" / modality / name for modality, name in self._listing()]
 
     def snapshot(self) -> str:
         """16 hex digits that name the set of images: a hash over the (content-named) shards."""
-        names = "\n".join(f"{file.parent.name}/{file.stem}" for file in self.catalog_files())
+        names = "\n".join(f"{modality}/{name.removesuffix('.parquet')}" for modality, name in self._listing())
         return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+    def _listing(self) -> list[tuple[str, str]]:
+        """(modality, name) of the catalog files, sorted; paths of 10^5 files would take seconds."""
+        found = []
+        for folder in self.path.glob("catalog/*"):
+            modality = folder.name
+            if folder.is_dir() and modality != "merged":
+                with os.scandir(folder) as entries:
+                    found += [(modality, entry.name) for entry in entries if entry.name.endswith(".parquet")]
+        return sorted(found)
 
     def catalog(self) -> Any:
         """All rows as one Arrow table, sorted by modality, shard and place in the shard.
@@ -138,8 +149,7 @@ class Store:
         Raises:
             RunError: if a catalog file is damaged.
         """
-        files = self.catalog_files()
-        if not files:
+        if not self._listing():
             return None
         snapshot, folder = self.snapshot(), derived_folder(self.path)
         merged = folder / f"{snapshot}.parquet"
@@ -147,7 +157,7 @@ class Store:
             with only_builder(folder):
                 if not merged.exists():
                     remove_derived(folder, keep=snapshot)
-                    merge_catalog(files, merged)
+                    merge_catalog(self.catalog_files(), merged)
         return merged
 
     def rows(self) -> list[ImageRow]:
