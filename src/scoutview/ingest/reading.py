@@ -24,11 +24,10 @@ class Reading:
     """What a file holds. images: (index within the file, image); the index is "" where there is only one.
 
     The images may come one after the other, and end in a RefusedError that holds for all of them.
-    constant: images of one value that were left out; more may be among the images.
+    Images of one value may be among them.
     """
 
     images: Iterable[tuple[str, Image]]
-    constant: int = 0
 
 
 def read_file(path: Path, modality: Modality | None = None, rules: Rules = STRICT) -> list[Image]:

@@ -58,7 +58,7 @@ def _read_outcome(job: Job, modality: Modality | None, pseudonyms: Pseudonyms, r
         check_place(file)
         with content_of(file) as path:
             reading = read_source_file(file, path, modality, rules, job.place)
-            constant = reading.constant
+            constant = 0
             records = []
             for index, image in reading.images:
                 if image.pixels.min() == image.pixels.max():
