@@ -82,6 +82,19 @@ def test_an_archive_is_what_its_folder_is(
     assert taken(folder, store) == expected
 
 
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_members_of_an_archive_in_a_folder_lie_below_its_name(folder: Path, kind: str, tmp_path: Path) -> None:
+    """Two archives beside each other hold files of one name: they must not be taken for one."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("first", "second"):
+        shutil.make_archive(str(source / name), kind, folder / "case0")
+    archives_there = sorted(path.name for path in source.iterdir())
+    with unpacked(discover([source], excluded=tmp_path / "store"), tmp_path / "scratch") as files:
+        found = sorted(file.relative.as_posix() for file in files)
+    assert found == [f"{archive}/{name}" for archive in archives_there for name in ("0.png", "2.png")]
+
+
 def test_an_archive_in_a_folder_is_below_it(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "part").mkdir(parents=True)

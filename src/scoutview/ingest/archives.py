@@ -112,9 +112,7 @@ def unpacked(files: Sequence[SourceFile], scratch: Path) -> Iterator[list[Source
 def _unpack(archive: SourceFile, folder: Path) -> list[SourceFile]:
     """Members under numbers for names: what a member is called never becomes a path."""
     folder.mkdir(parents=True)
-    below = (
-        Path() if len(archive.relative.parts) == 1 and archive.relative == Path(archive.path.name) else archive.relative
-    )
+    below = archive.relative
     left = EXPANSION * archive.path.stat().st_size + SPARE_BYTES
     found: dict[str, SourceFile] = {}
     try:

@@ -62,7 +62,7 @@ def _expanded(file: SourceFile, below: Path) -> Iterable[SourceFile]:
         return members_of_zip(file, below)
     if kind == "tar":
         return members_of_tar(file, below)
-    return [SourceFile(file.path, file.relative, compressed=kind == "compressed tar")]
+    return [SourceFile(file.path, below, compressed=True) if kind == "compressed tar" else file]
 
 
 def _objects(url: str) -> Iterator[SourceFile]:

@@ -46,7 +46,8 @@ class SourceFile:
 
     path: of the file, or of the archive of which it is a `part`; an object of a bucket has a `url` instead.
     known_as: what tells it from other files where that is not its path. stamp: what changes with its content where
-    the file system does not say. compressed: a packed tar file, whose members are listed when it is unpacked.
+    the file system does not say. compressed: a packed tar file, whose members are listed when it is unpacked, below
+    `relative`.
     refusal: (reason, detail) when it is refused for where it lies.
     """
 

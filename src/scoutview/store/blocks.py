@@ -24,8 +24,8 @@ MOST_AT_ONCE = 16 * BLOCK
 """Neighbouring blocks are asked for in one request up to this."""
 REQUESTS = 16
 """Under way at once, per process: 20 ms of latency then cost a millisecond each."""
-FULL, KEPT = 1.0, 0.9
-"""Shares of the bound: when the folder is fuller than the first, blocks go until it is below the second."""
+KEPT = 0.9
+"""Share of the bound: when the folder holds more than its bound, blocks go until it is below this."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class BlockCache:
                         status = path.stat()
                         blocks.append((name == "first", status.st_mtime_ns, status.st_size, path))
             held = sum(size for _, _, size, _ in blocks)
-            if held <= FULL * self.limit:
+            if held <= self.limit:
                 return
             for _, _, size, path in sorted(blocks):
                 if held <= KEPT * self.limit:
