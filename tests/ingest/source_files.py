@@ -7,9 +7,13 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+
+from scoutview.images import Modality
+from scoutview.ingest import RefusedError, read_file
 
 CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -86,3 +90,11 @@ def write_png(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(imagecodecs.png_encode(pixels))
     return path
+
+
+def refusal(path: Path, modality: Modality | None = None) -> str:
+    """The reason why a file is refused; it must be, and say what is wrong."""
+    with pytest.raises(RefusedError) as caught:
+        read_file(path, modality)
+    assert caught.value.detail
+    return caught.value.reason

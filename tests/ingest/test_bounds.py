@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from PIL import Image as Pillow
 from PIL import TiffImagePlugin
-from source_files import picture, write_dicom
+from source_files import picture, refusal, write_dicom
 
 from scoutview.ingest import RefusedError, arrays, codestreams, dicom_pixels, dicom_stream, pictures, read_file
 from scoutview.ingest.codestreams import announced
@@ -32,13 +32,6 @@ ENCODERS = {
     "1.2.840.10008.1.2.4.91": lambda p: imagecodecs.jpeg2k_encode(p, level=0, codecformat="jp2"),
     "1.2.840.10008.1.2.4.201": lambda p: imagecodecs.htj2k_encode(p),
 }
-
-
-def refusal(path: Path, modality: str | None = None) -> str:
-    with pytest.raises(RefusedError) as caught:
-        read_file(path, modality)  # type: ignore[arg-type]
-    assert caught.value.detail
-    return caught.value.reason
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
-from source_files import picture, write_dicom
+from source_files import picture, refusal, write_dicom
 
 from scoutview.ingest import RefusedError, read_file
 from scoutview.phantoms.trap_files import EVERY_SYNTAX, Slice, write_enhanced, write_slice
@@ -29,13 +29,6 @@ ENCODERS = {
     "1.2.840.10008.1.2.4.90": lambda pixels: imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k"),
     "1.2.840.10008.1.2.4.201": lambda pixels: imagecodecs.htj2k_encode(pixels),
 }
-
-
-def refusal(path: Path, modality: str | None = None) -> str:
-    with pytest.raises(RefusedError) as caught:
-        read_file(path, modality)  # type: ignore[arg-type]
-    assert caught.value.detail
-    return caught.value.reason
 
 
 @pytest.mark.parametrize("name", ["IHDR", "IDAT"])
