@@ -66,7 +66,7 @@ def loaded(path: str, steps: int) -> tuple[float, str]:
     images = 0
     for batch in loader:
         images += len(batch.index)
-        digest.update(batch.index.numpy().tobytes() + batch.views.coefficients.numpy().tobytes())
+        digest.update(batch.index.numpy().tobytes() + batch.views.pixels.numpy().tobytes())
     assert len(first.index) == 48
     return images / (time.perf_counter() - begin), digest.hexdigest()
 

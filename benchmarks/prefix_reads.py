@@ -94,8 +94,13 @@ def main() -> None:
                 read(levels, step, step + 1)
 
         first = [read(levels, 0, 1)[0] for levels in (True, False)]
-        few = [replace(batch.views, **{name: value[:RENDERED] for name, value in vars(batch.views).items()})
-               for batch in first]  # fmt: skip
+        few = [
+            replace(
+                batch.views,
+                **{name: value[:RENDERED] for name, value in vars(batch.views).items() if name != "pixels"},
+            )
+            for batch in first
+        ]
         views = [torch.cat([group.flatten() for group in render_views(batch, SETTINGS.view_sizes())]) for batch in few]
         difference = float((views[0] - views[1]).square().mean().sqrt())
         times: dict[bool, list[float]] = {True: [], False: []}

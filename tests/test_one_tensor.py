@@ -17,7 +17,7 @@ from scoutview.ingest import Pseudonyms, run_ingest
 from scoutview.phantoms import write_phantoms
 from scoutview.preprocessing import Preprocessing
 from scoutview.tasks.inputs import NetworkInputs
-from scoutview.views import ViewSettings, image_coefficients, network_input, rescale
+from scoutview.views import ViewSettings, canvas_of, network_input, rescale
 
 
 class Recorder(torch.nn.Module):
@@ -67,8 +67,7 @@ def test_pretraining_sees_the_same_image_before_it_draws_views(archive_and_files
     for index in range(len(archive.rows)):
         image, _ = read_unit_image(archive, index, Preprocessing())
         sample = dataset[Draw(0, index, index)]
-        rows, columns = sample.coefficients.shape
-        np.testing.assert_array_equal(sample.coefficients, image_coefficients(image, (rows, columns)))
+        np.testing.assert_array_equal(sample.canvas.pixels, canvas_of(image).pixels)
 
 
 def test_embeddings_of_files_and_of_the_store_are_equal(archive_and_files: tuple[Archive, Path]) -> None:

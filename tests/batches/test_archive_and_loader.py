@@ -114,7 +114,7 @@ def test_what_is_kept_in_memory_changes_no_batch(small_store: Path) -> None:
     reading = replace(keeping, kept=Kept(0))
     kept = list(view_loader(keeping, plan, 0, 12, rank=0, ranks=1, workers=0))
     assert {index for index, _ in keeping.kept.values} == set(range(len(archive.rows)))
-    assert keeping.kept.nbytes == sum(value.coefficients.nbytes for value in keeping.kept.values.values())
+    assert keeping.kept.nbytes == sum(canvas.pixels.nbytes for canvas, _ in keeping.kept.values.values())
     read = list(view_loader(reading, plan, 0, 12, rank=0, ranks=1, workers=0))
     assert not reading.kept.values
     for one, other in zip(kept, read, strict=True):

@@ -52,7 +52,7 @@ def batches_of(path: str | Path, steps: int = 3, workers: int = 0) -> list[torch
     dataset = ViewDataset(archive, preprocessing, settings, references, 5)
     plan = BatchPlan.make(archive.select(), 16, 5)
     loader = view_loader(dataset, plan, 0, steps, rank=0, ranks=1, workers=workers)
-    return [tensor for batch in loader for tensor in (batch.index, batch.views.coefficients, batch.views.top)]
+    return [tensor for batch in loader for tensor in (batch.index, batch.views.pixels, batch.views.top)]
 
 
 def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from samples import textured
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from scoutview.images import BAND_SIGMAS, band_energies, decode_spectrum, encode_spectrum, radial_spectrum
-from scoutview.views import rescale
+from scoutview.images.spectrum import prefilter_sigma
 
 
 def direct_energies(image: np.ndarray) -> np.ndarray:
@@ -41,6 +41,27 @@ def real_images(folder: Path, archive: str, count: int) -> list[np.ndarray]:
         ]
 
 
+def resampled(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """What views have of an image made smaller: its cosine series, blurred and cut off, at their pixels' middles.
+
+    Pixels show each frequency w also as 2 pi - w, with its sign turned, and what passes of that is in the view.
+    """
+    coefficients = fft.dctn(image.astype(np.float64), norm="ortho")
+    sides = []
+    for length, count in zip(image.shape, (rows, columns), strict=True):
+        scale, frequency = count / length, np.pi * np.arange(length) / length
+        place = (np.arange(count) + 0.5) / scale
+        side = np.zeros((count, length))
+        for sign, turned in ((1, frequency), (-1, 2 * np.pi - frequency)):
+            cut = 0.5 + 0.5 * np.cos(np.clip(turned / scale / np.pi - 0.5, 0, 1) * np.pi)
+            passed = np.exp(-np.square(prefilter_sigma(scale) * turned) / 2) * cut
+            side += sign * np.cos(np.outer(place, turned)) * passed
+        side *= np.sqrt(2 / length)
+        side[:, 0] /= np.sqrt(2)
+        sides.append(side)
+    return sides[0] @ coefficients @ sides[1].T
+
+
 ARCHIVES = ("cxr_nih_dev.tar", "ct_chest_iqothnccd_dev.tar", "mr_brain_tumor_dev.tar", "us_busi_dev.tar")
 
 
@@ -51,7 +72,7 @@ def test_energies_of_real_images_within_one_percent_at_native_scale(real_data: P
 
 
 @pytest.mark.parametrize("archive", ARCHIVES)
-def test_energies_of_real_images_within_two_percent_after_a_rescale(real_data: Path, archive: str) -> None:
+def test_energies_of_real_images_after_a_rescale(real_data: Path, archive: str) -> None:
     for image in real_images(real_data, archive, 6):
         rows, columns = image.shape
         for side in (64, 80, 112, 160, 224):
@@ -65,11 +86,13 @@ def test_energies_of_real_images_within_two_percent_after_a_rescale(real_data: P
             )
             if new_rows >= rows:
                 continue
-            small = rescale(image, new_rows, round(new_rows * columns / rows))
+            small = resampled(image, new_rows, round(new_rows * columns / rows))
             direct = direct_energies(small)
             visible = direct > 0.002  # below half a grey level of 8 bits there is nothing to amplify
             ratio = band_energies(stored(image), new_rows / rows)[visible] / direct[visible]
-            np.testing.assert_allclose(ratio, 1.0, atol=0.02)
+            assert (np.abs(ratio[1:] - 1) < 0.01).all()
+            # Radiographs have more along their axes, where the cut at the Nyquist frequency takes most, than elsewhere.
+            assert abs(ratio[0] - 1) < 0.04
 
 
 def test_energies_of_synthetic_images() -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -23,17 +22,17 @@ from scoutview.images import Spectrum
 from scoutview.preprocessing import Preprocessing
 from scoutview.store import DamagedRecordError, IndexRow, Store
 from scoutview.views import (
+    Canvas,
     ReferenceEnergies,
     ViewBatch,
     ViewParameters,
     ViewSettings,
+    canvas_of,
     draw_parameters,
     draw_scale,
-    largest_scale,
-    needed_frequencies,
+    layout,
     on_reduced,
     read_level,
-    reduced_coefficients,
 )
 
 KEPT_BYTES = 2 * 2**30
@@ -41,26 +40,17 @@ KEPT_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Transformed:
-    """An image as views need it: shape [row, column] of the read in px, its DCT coefficients, the image's spectrum."""
-
-    shape: tuple[int, int]
-    coefficients: npt.NDArray[np.float32]
-    spectrum: Spectrum
-
-
-@dataclass(frozen=True)
 class ViewSample:
-    """One image on its way into a batch: DCT coefficients [row frequency, column frequency] and view parameters.
+    """One image on its way into a batch: its canvas and view parameters.
 
-    shape, coefficients and parameters are those of the read, which may be a reduced one. damaged: what was wrong with
-    the images in whose place this one is.
+    Both are those of the read, which is one at 1 / 2^level resolution. damaged: what was wrong with the images in whose
+    place this one is.
     """
 
     draw: Draw
-    shape: tuple[int, int]
-    coefficients: npt.NDArray[np.float32]
+    canvas: Canvas
     parameters: ViewParameters
+    level: int = 0
     damaged: tuple[str, ...] = ()
 
 
@@ -87,9 +77,9 @@ class TrainingBatch:
 class ViewDataset(Dataset[ViewSample]):
     """Maps a `Draw` to a `ViewSample`; picklable, and without open handles.
 
-    The largest view that is drawn for an image decides at which resolution it is read. What views need of a read is
-    kept in memory, up to KEPT_BYTES, so that the images of a small archive are read and transformed once and not in
-    every epoch. kept maps (index, level) to it.
+    The largest view that is drawn for an image decides at which resolution it is read. Canvases are kept in memory, up
+    to KEPT_BYTES, so that the images of a small archive are read and decoded once and not in every epoch. kept maps
+    (index, level) to a canvas and the spectrum of the image.
     """
 
     archive: Archive
@@ -97,7 +87,7 @@ class ViewDataset(Dataset[ViewSample]):
     settings: ViewSettings
     references: dict[str, ReferenceEnergies]
     seed: int
-    kept: Kept[Transformed] = field(default_factory=lambda: Kept(KEPT_BYTES))
+    kept: Kept[tuple[Canvas, Spectrum]] = field(default_factory=lambda: Kept(KEPT_BYTES))
 
     def __getitem__(self, draw: Any) -> ViewSample:
         """Read the image of a draw, or in its place the first of its spares that is whole.
@@ -118,13 +108,10 @@ class ViewDataset(Dataset[ViewSample]):
         key = {"seed": self.seed, "step": draw.step, "position": draw.position}
         native = (row.rows, row.columns)
         level = self.level(draw, row)
-        image = self.kept.values.get((draw.index, level)) or self._transformed(draw.index, level, native)
+        canvas, spectrum = self.kept.values.get((draw.index, level)) or self._read(draw.index, level)
         references = self.references[row.modality]
-        parameters = on_reduced(
-            draw_parameters(self.settings, native, image.spectrum, references, **key, level=level), level
-        )
-        rows, columns = needed_frequencies(image.shape, float(parameters.scale.max()))
-        return ViewSample(draw, image.shape, image.coefficients[:rows, :columns], parameters, damaged)
+        parameters = draw_parameters(self.settings, native, spectrum, references, **key, level=level)
+        return ViewSample(draw, canvas, on_reduced(parameters, level), level, damaged)
 
     def level(self, draw: Draw, row: IndexRow) -> int:
         """The resolution level at which the image of a draw is read."""
@@ -143,34 +130,33 @@ class ViewDataset(Dataset[ViewSample]):
         for store, rows in wanted.values():
             store.fetch(rows)
 
-    def _transformed(self, index: int, level: int, native: tuple[int, int]) -> Transformed:
+    def _read(self, index: int, level: int) -> tuple[Canvas, Spectrum]:
         image, spectrum = read_unit_image(self.archive, index, self.preprocessing, level)
-        shape = (image.shape[0], image.shape[1])
-        keep = needed_frequencies(shape, largest_scale(self.settings, native) * 2**level)
-        value = Transformed(shape, reduced_coefficients(image, level, keep), spectrum)
-        self.kept.offer((index, level), value, value.coefficients.nbytes)
-        return value
+        canvas = canvas_of(image)
+        self.kept.offer((index, level), (canvas, spectrum), canvas.pixels.nbytes)
+        return canvas, spectrum
 
 
 def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
-    """Stack samples; coefficients are zero-padded to the largest of the batch, which adds frequencies that are 0."""
-    rows = max(sample.coefficients.shape[0] for sample in samples)
-    columns = max(sample.coefficients.shape[1] for sample in samples)
-    coefficients = batch_memory(len(samples), rows, columns)
-    for number, sample in enumerate(samples):
-        height, width = sample.coefficients.shape
-        coefficients[number, :height, :width] = torch.from_numpy(sample.coefficients)
-        coefficients[number, :height, width:] = 0.0
-        coefficients[number, height:] = 0.0
+    """One batch of samples: canvases of any size one after the other."""
+    starts, widths = layout([sample.canvas.shape for sample in samples])
+    pixels = batch_memory(sum(len(sample.canvas.pixels) for sample in samples), dtype=torch.int16)
+    np.concatenate([sample.canvas.pixels for sample in samples], out=pixels.numpy())
     names = ("scale", "top", "left", "bands", "gamma", "gain", "bias")
     stacked = {
         name: torch.from_numpy(np.stack([getattr(sample.parameters, name) for sample in samples])) for name in names
     }
-    shape = torch.tensor([sample.shape for sample in samples], dtype=torch.float32)
     position = torch.tensor([sample.draw.position for sample in samples])
     return TrainingBatch(
         step=samples[0].draw.step,
-        views=ViewBatch(coefficients=coefficients, shape=shape, **stacked),
+        views=ViewBatch(
+            pixels=pixels,
+            starts=torch.from_numpy(starts),
+            widths=torch.from_numpy(widths),
+            reduced=torch.tensor([sample.level for sample in samples]),
+            mean=torch.tensor([sample.canvas.mean for sample in samples]),
+            **stacked,
+        ),
         index=torch.tensor([sample.draw.index for sample in samples]),
         position=position,
         modality=position // share,

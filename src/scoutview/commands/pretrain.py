@@ -128,7 +128,7 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
             count = 0
             for group in groups:
                 for view in group[:, place, 0]:
-                    side = float(batch.views.scale[place, count] * batch.views.shape[place].min())
+                    side = float(batch.views.scale[place, count]) * min(samples[place].canvas.shape)
                     caption = f"view {count + 1}, short side {side:.0f} px"
                     pictures.append((caption, view.clamp(0, 1).numpy()))
                     count += 1

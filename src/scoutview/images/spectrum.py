@@ -6,7 +6,7 @@ coefficient (u, v) of an image of n_rows x n_columns has the frequency (pi u / n
 and the cascade multiplies it by exp(-S_k^2 r^2 / 2), with r its radius and S_k^2 = sigma_1^2 + ... + sigma_k^2.
 The variance of a band is therefore a sum over the power spectrum; binned by radius it is a dot product.
 
-A rescale by the factor s is itself such a filter (`prefilter_sigma`, `NYQUIST`) followed by a change of unit:
+A rescale by the factor s is itself such a filter (`prefilter_sigma`, `cutoff`) followed by a change of unit:
 a band of the rescaled image has sigma / s in pixels of the original.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from scoutview.images.cutoff import share_passed
 from scoutview.images.slabs import row_slabs
 from scoutview.images.wavelet import folded_at, folded_power
 
@@ -30,12 +31,11 @@ BINS = 48
 SMALLEST_RADIUS = np.pi / 4096
 LARGEST_RADIUS = np.pi * np.sqrt(2) * 1.0001
 EDGES = np.geomspace(SMALLEST_RADIUS, LARGEST_RADIUS, BINS + 1)
+_RADII = EDGES[:-1, None] * (EDGES[1] / EDGES[0]) ** ((np.arange(4) + 0.5) / 4)
+"""Four radii in each bin."""
 
 PIXEL_SIGMA = 0.5
 """An image is taken to have been blurred by its own pixel: a Gaussian of half a pixel (as in SIFT)."""
-NYQUIST = np.pi
-"""Rescaling keeps the frequencies below pi rad/px of the result along each axis."""
-
 KEPT_AREA = 2**20
 """px; the bins of the last sizes up to this are kept, since an archive has few sizes (12 MB a size at most)."""
 
@@ -116,8 +116,9 @@ def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0, level: int = 0
     factor = np.asarray(scale, dtype=np.float64)[..., None]
     radius = spectrum.radius
     prefilter = np.exp(-np.square(prefilter_sigma(factor) * radius))
-    inside = np.where(factor >= 1, 1.0, _share_inside(NYQUIST * factor))
-    power = spectrum.power * prefilter * inside
+    # The mean of a bin over four radii. An image that is not made smaller is taken as it is.
+    share = share_passed(_RADII / (np.pi * factor[..., None]), factor[..., None] * 2**level).mean(-1)
+    power = spectrum.power * prefilter * np.where(factor >= 1, 1.0, share)
     cascade = np.exp(-CASCADE_VARIANCES[:, None] * np.square(radius / factor)[..., None, :] / 2)
     responses = np.concatenate([cascade[..., :-1, :] - cascade[..., 1:, :], cascade[..., -1:, :]], axis=-2)
     variance = np.einsum("...b,...kb->...k", power, np.square(responses))
@@ -127,19 +128,6 @@ def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0, level: int = 0
         variance = variance + np.einsum("b,...kb->...k", spectrum.power, folded)
     energies: npt.NDArray[np.float64] = np.sqrt(variance)
     return energies
-
-
-def _share_inside(nyquist: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Share of each bin [..., 48] inside the square |frequency| <= nyquist [..., 1], for an isotropic spectrum.
-
-    A circle of radius r > nyquist has 1 - 4 arccos(nyquist / r) / pi of its length in the square. The share of a
-    bin is its mean over four radii, evenly spaced in the logarithm.
-    """
-    steps = (np.arange(4) + 0.5) / 4
-    radii = EDGES[:-1, None] * (EDGES[1] / EDGES[0]) ** steps
-    ratio = np.clip(nyquist[..., None] / radii, 0.0, 1.0)
-    share: npt.NDArray[np.float64] = np.clip(1.0 - 4.0 / np.pi * np.arccos(ratio), 0.0, 1.0).mean(-1)
-    return share
 
 
 def encode_spectrum(spectrum: Spectrum) -> bytes:

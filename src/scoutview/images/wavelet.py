@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from scoutview.images.cutoff import roll_off
+
 OVERSHOOT = (1.0, 2.25, 2.640625, 2.84765625)
 """By level: sum of the absolute weights of a pixel of the result, over both axes."""
 
@@ -70,7 +72,7 @@ def folded_power(level: int, edges: tuple[float, ...], pixel_sigma: float, varia
     table = np.empty((_STEPS, len(variances), len(edges) - 1))
     for step in range(_STEPS):
         scale = (step + 1) / _STEPS / 2**level
-        passing = weight * (below <= np.pi * scale).all(0)
+        passing = weight * np.square(roll_off(below / (np.pi * scale))).prod(0)
         passing = passing * np.exp(-squared * pixel_sigma**2 * (1 / scale**2 - 1))
         cascade = np.exp(-np.multiply.outer(variances, squared) / (2 * scale**2))
         responses = np.concatenate([cascade[:-1] - cascade[1:], cascade[-1:]])

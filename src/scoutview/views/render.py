@@ -1,36 +1,35 @@
-"""Applying view parameters, batched on the device: a view is two matrix products of filtered DCT coefficients.
-
-With X the coefficients of an image, the rescaled, energy-augmented crop is  A (X * F) B^T: F is the transfer
-function of anti-aliasing and sum_k lambda_k I_k (Eq. 8), A and B hold the cosines at the crop's rows and columns.
-Every Gaussian of F is separable, so F itself is a product of two thin matrices. Nothing is interpolated, and
-nothing depends on what lies outside of the crop but through X.
-"""
+"""Applying view parameters, batched on the device: sample the canvas, energies (Eq. 8), intensity."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from scoutview.images.spectrum import CASCADE_VARIANCES, NYQUIST, PIXEL_SIGMA
+from scoutview.images.spectrum import PIXEL_SIGMA
+from scoutview.views.energy import COARSE, COARSE_MARGIN, MARGIN, Grids, filtered
+from scoutview.views.sampling import sample
 
-GROUP = 16
-"""Images that are rendered together: large enough for batched products, small enough to stay in cache."""
+FILTERED = {"cpu": 8, "cuda": 256}
+"""Views that are filtered together."""
 
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Images and view parameters of a batch, collated; all float32 but `shape`.
+    """Canvases and view parameters of a batch, collated. Only pixels lie on the device.
 
-    coefficients [image, row frequency, column frequency], zero-padded; shape [image, 2] in px. Of an image that was
-    read reduced, shape, scale, top and left are those of the read.
-    scale, top, left, gamma, gain, bias [image, view]; bands [image, view, 6]: see `ViewParameters`.
+    pixels int16 [pixel]: all canvases, one after the other. starts [image, level]: pixel (0, 0) of each level in it, -1
+    where an image has no such level; widths [image, level]: px from a row to the next. reduced [image]: level of the
+    read; mean [image] of the image. scale, top, left, gamma, gain, bias [image, view]; bands [image, view, 6]: see
+    `ViewParameters`; of an image that was read reduced they are those of the read (`on_reduced`).
     """
 
-    coefficients: Tensor
-    shape: Tensor
+    pixels: Tensor
+    starts: Tensor
+    widths: Tensor
+    reduced: Tensor
+    mean: Tensor
     scale: Tensor
     top: Tensor
     left: Tensor
@@ -40,18 +39,12 @@ class ViewBatch:
     bias: Tensor
 
     def to(self, device: torch.device) -> ViewBatch:
-        """The same batch on another device."""
-        return ViewBatch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+        """The same batch with its pixels on another device."""
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
 
     def pin_memory(self) -> ViewBatch:
-        """The same batch in page-locked memory."""
-        return ViewBatch(*(value.pin_memory() for value in vars(self).values()))
-
-
-def needed_frequencies(shape: tuple[int, int], scale: float) -> tuple[int, int]:
-    """How many row and column frequencies of an image of `shape` lie below the Nyquist frequency of the rescale."""
-    kept = [min(length, int(np.ceil(length * min(scale, 1.0)))) for length in shape]
-    return kept[0], kept[1]
+        """The same batch with its pixels in page-locked memory."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 def render_views(batch: ViewBatch, sizes: list[int]) -> list[Tensor]:
@@ -65,68 +58,59 @@ def render_views(batch: ViewBatch, sizes: list[int]) -> list[Tensor]:
         last = first
         while last < len(sizes) and sizes[last] == sizes[first]:
             last += 1
-        views = [_render_view(batch, view, sizes[view]) for view in range(first, last)]
-        groups.append(torch.stack(views).unsqueeze(2))
+        groups.append(_render(batch, first, last, sizes[first]).unsqueeze(2))
         first = last
     return groups
 
 
-def _render_view(batch: ViewBatch, view: int, size: int) -> Tensor:
-    """One view of every image: [image, size, size].
+def _render(batch: ViewBatch, first: int, last: int, size: int) -> Tensor:
+    """Views first, ..., last - 1, all of one size: [view, image, size, size]."""
+    device = batch.pixels.device
+    images = len(batch.mean)
+    crops = torch.empty((last - first) * images, size, size, device=device)
 
-    Images of similar scale are rendered together: each group is cut to the frequencies that it needs.
-    """
-    kept = (batch.shape * batch.scale[:, view, None].clamp(max=1.0)).ceil()
-    order = kept.amax(1).argsort()
-    crops = batch.coefficients.new_empty(len(order), size, size)
-    for group in torch.split(order, GROUP):
-        vertical_count, horizontal_count = (int(count) for count in kept[group].amax(0))
-        crops[group] = _render_group(batch, group, view, size, vertical_count, horizontal_count)
-    return crops
+    def column(values: Tensor) -> Tensor:
+        """[image, view, ...] -> [pair, ...]: view by view, in each image by image."""
+        return values[:, first:last].transpose(0, 1).flatten(0, 1)
 
+    def on_grid(pairs: Tensor, pixel: int, margin: int, side: int, finest: float) -> Tensor:
+        """Views on a grid whose pixels are `pixel` of the view's wide, and which begins `margin` of them before it."""
+        image = pairs % images
+        return sample(
+            batch.pixels,
+            batch.starts[image],
+            batch.widths[image],
+            batch.reduced[image],
+            column(batch.scale)[pairs] / pixel,
+            corner[pairs] / pixel - margin,
+            side,
+            finest,
+        )
 
-def _render_group(batch: ViewBatch, group: Tensor, view: int, size: int, rows: int, columns: int) -> Tensor:
-    shape, scale = batch.shape[group], batch.scale[group, view]
-    coefficients = batch.coefficients[group, :rows, :columns]
-    vertical = _frequencies(coefficients.shape[1], shape[:, 0], scale)
-    horizontal = _frequencies(coefficients.shape[2], shape[:, 1], scale)
-    filtered = _transfer(vertical, horizontal, scale, batch.bands[group, view]).mul_(coefficients)
-    down = _cosines(vertical, shape[:, 0], batch.top[group, view], size)
-    across = _cosines(horizontal, shape[:, 1], batch.left[group, view], size)
-    crop = torch.bmm(torch.bmm(down, filtered), across.transpose(1, 2))
+    corner = torch.stack([column(batch.top), column(batch.left)], dim=1)
+    bands = column(batch.bands)
+    changed = (bands != 1).any(1)
+    plain = (~changed).nonzero().flatten()
+    if len(plain):
+        crops[plain.to(device, non_blocking=True)] = on_grid(plain, 1, 0, size, PIXEL_SIGMA)
+    # c_0 = lambda_1, c_j = lambda_{j+1} - lambda_j
+    factors = torch.diff(bands, dim=1, prepend=torch.zeros_like(bands[:, :1]))
+    grids = Grids.of(size)
+    for pairs in changed.nonzero().flatten().split(16 * FILTERED[device.type]):
+        fine = on_grid(pairs, 1, MARGIN, grids.fine, PIXEL_SIGMA)
+        coarse = on_grid(pairs, COARSE, COARSE_MARGIN, grids.coarse, 2 * PIXEL_SIGMA)
+        scales, where = (value.to(device, non_blocking=True) for value in (factors[pairs], pairs))
+        for begin in range(0, len(pairs), FILTERED[device.type]):
+            span = slice(begin, begin + FILTERED[device.type])
+            crops[where[span]] = filtered(fine[span], coarse[span], scales[span], size)
+
+    # lambda_6 acts on I_6 minus its mean, which passes unchanged.
+    mean = batch.mean.repeat(last - first) * (1.0 - bands[:, -1])
+    gamma = column(batch.gamma)
+    changes = torch.stack([mean, gamma, column(batch.gain), column(batch.bias)])[:, :, None, None]
+    shift, power, gain, bias = changes.to(device, non_blocking=True)
     # A negative base has no power: clip first, as energy and resampling may leave [0, 1].
-    crop = crop.clamp_(0.0, 1.0).pow_(batch.gamma[group, view, None, None])
-    return crop.mul_(batch.gain[group, view, None, None]).add_(batch.bias[group, view, None, None])
-
-
-def _frequencies(count: int, length: Tensor, scale: Tensor) -> Tensor:
-    """Frequencies [image, frequency] in rad per pixel of the view."""
-    order = torch.arange(count, device=length.device, dtype=torch.float32)
-    return np.pi * order[None] / (length[:, None] * scale[:, None])
-
-
-def _transfer(vertical: Tensor, horizontal: Tensor, scale: Tensor, bands: Tensor) -> Tensor:
-    """Transfer function [image, row frequency, column frequency] of anti-aliasing and energy bands.
-
-    sum_k lambda_k (L_{k-1} - L_k) + lambda_6 L_5 = sum_j c_j L_j with c_0 = lambda_1, c_j = lambda_{j+1} - lambda_j;
-    L_j is a Gaussian of variance S_j^2. The mean passes unchanged: lambda_6 acts on I_6 minus its mean.
-    """
-    aliasing = PIXEL_SIGMA**2 * (1.0 - scale.square()).clamp_min(0.0)
-    cascade = torch.as_tensor(CASCADE_VARIANCES, dtype=torch.float32, device=scale.device)
-    variances = (aliasing[:, None] + cascade[None])[:, :, None]
-    weights = torch.diff(bands, dim=1, prepend=torch.zeros_like(bands[:, :1]))[:, :, None]
-    # Above the Nyquist frequency of the view nothing passes; enlarging needs no cut, there is nothing to alias.
-    limit = torch.where(scale < 1.0, NYQUIST, torch.inf)[:, None, None]
-    down = torch.exp(-0.5 * variances * vertical.square()[:, None]) * (vertical[:, None] <= limit)
-    across = torch.exp(-0.5 * variances * horizontal.square()[:, None]) * (horizontal[:, None] <= limit)
-    transfer = torch.bmm((weights * down).transpose(1, 2), across)
-    transfer[:, 0, 0] = 1.0
-    return transfer
-
-
-def _cosines(frequencies: Tensor, length: Tensor, corner: Tensor, size: int) -> Tensor:
-    """Orthonormal DCT basis [image, position, frequency] at the pixel centres corner + 0.5, corner + 1.5, ..."""
-    centres = corner[:, None] + torch.arange(size, device=corner.device, dtype=torch.float32)[None] + 0.5
-    basis = torch.cos(centres[:, :, None] * frequencies[:, None, :]) * torch.sqrt(2.0 / length)[:, None, None]
-    basis[:, :, 0] *= 0.5**0.5
-    return basis
+    crops.add_(shift).clamp_(0.0, 1.0)
+    bent = (gamma != 1).nonzero().flatten().to(device, non_blocking=True)
+    crops[bent] = crops[bent].pow_(power[bent])
+    return crops.mul_(gain).add_(bias).view(last - first, images, size, size)
