@@ -201,6 +201,39 @@ def test_random_cases_equal_brute_force(case: Case, rule: MatchingRule, strict: 
     np.testing.assert_allclose(froc_score(hits), expected)
 
 
+# Boxes of one size on a grid: their overlaps and distances are equal more often than not.
+EVEN_BOX = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(
+    lambda c: (float(c[0]), float(c[1]), c[0] + 2.0, c[1] + 2.0)
+)
+EVEN_CASE = st.builds(
+    Case,
+    st.just(1),
+    st.lists(st.tuples(st.just(0), EVEN_BOX, st.sampled_from([0.4, 0.6])), max_size=7).map(tuple),
+    st.lists(st.tuples(st.just(0), EVEN_BOX), max_size=5).map(tuple),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EVEN_CASE, st.sampled_from(RULES), st.randoms())
+def test_equal_overlaps_and_distances_go_by_coordinates(case: Case, rule: MatchingRule, random: object) -> None:
+    expected = brute_counts(case, rule, False, -math.inf)
+    detections, truths = list(case.detections), list(case.truths)
+    random.shuffle(detections)  # type: ignore[attr-defined]
+    random.shuffle(truths)  # type: ignore[attr-defined]
+    for each in (case, Case(1, tuple(detections), tuple(truths))):
+        hits = hits_of(each, rule)
+        assert (len(hits.true_scores), len(hits.false_scores)) == expected
+
+
+def test_of_pairs_that_are_equal_in_everything_the_coordinates_decide() -> None:
+    """A hits both truths as well as B hits the first: with A on the first, B would be a repeat."""
+    a, b = spans((1, 3), (-1, 1))
+    truths = tuple((0, box) for box in spans((0, 2), (2, 4)))
+    for detections in itertools.permutations([(0, a, 0.5), (0, b, 0.5)]):
+        for order in itertools.permutations(truths):
+            assert len(hits_of(Case(1, detections, order), RULES[0]).true_scores) == 2
+
+
 @settings(max_examples=100, deadline=None)
 @given(CASE, st.sampled_from(RULES), st.randoms())
 def test_the_order_of_detections_and_truths_changes_nothing(case: Case, rule: MatchingRule, random: object) -> None:

@@ -104,12 +104,12 @@ def match_detections(
 
     In each image the detections take truths in order of falling score, each the still unmatched truth of highest
     IoU that it matches. Those of equal score are taken together: of all their pairs with unmatched truths, the
-    one of highest IoU first. Pairs of equal IoU go by the distance of the centres and then by coordinates, so that
-    the result never depends on the order of the input.
+    one of highest IoU first. Pairs of equal IoU go by the distance of the centres and then by the coordinates of the
+    truth and of the detection, so that the result never depends on the order of the input.
     """
     one, other, overlap, distance = _matching_pairs(detections, truths, rule)
     order = np.lexsort(
-        (*detections.corners[one].T, *truths.corners[other].T, distance, -overlap, -scores[one]),
+        (*detections.corners[one].T[::-1], *truths.corners[other].T[::-1], distance, -overlap, -scores[one]),
     )
     found = np.full(len(detections), -1, dtype=np.intp)
     taken = bytearray(len(truths))

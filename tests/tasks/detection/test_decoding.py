@@ -87,6 +87,12 @@ def test_one_class_does_not_suppress_another() -> None:
     assert found.classes.tolist() == [0, 1]
 
 
+def test_boxes_that_round_to_nothing_are_none() -> None:
+    outputs = outputs_of(9)
+    outputs.distances.mul_(1e-12)
+    assert [len(own.scores) for own in decode(outputs, torch.tensor([[0.0, 0.0, 160.0, 96.0]] * 2))] == [0, 0]
+
+
 COORDINATE = st.integers(0, 8).map(float)
 ENTRY = st.tuples(
     st.tuples(COORDINATE, COORDINATE, COORDINATE, COORDINATE).map(
