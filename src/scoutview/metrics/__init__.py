@@ -1,7 +1,7 @@
 """In: scores, targets and patient keys as numpy arrays. Out: figures with 95% intervals over patients.
 
 Pure functions; numpy only; wrong shapes or values raise `scoutview.errors.UsageError`.
-Public: the areas and curves of `auc`, the intervals of `bootstrap`, `knn_scores`, `speed_up`, `evaluate_scores`.
+Public: areas and curves of `auc`, calibration, fROC, intervals, paired tests, robustness, `knn_scores`, `speed_up`.
 """
 
 from scoutview.metrics.auc import (
@@ -11,25 +11,56 @@ from scoutview.metrics.auc import (
     precision_recall_curve,
     roc_auc,
     roc_curve,
+    sensitivity_at_specificity,
 )
 from scoutview.metrics.bootstrap import Interval, paired_difference, patient_bootstrap
+from scoutview.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from scoutview.metrics.classification import evaluate_scores
 from scoutview.metrics.convergence import SpeedUp, speed_up, steps_to
+from scoutview.metrics.froc import (
+    Hits,
+    evaluate_froc,
+    find_hits,
+    froc_curve,
+    froc_score,
+    froc_sensitivities,
+)
 from scoutview.metrics.knn import knn_scores
+from scoutview.metrics.matching import MatchingRule
+from scoutview.metrics.paired import PairedTest, froc_test, paired_test
+from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes
 
 __all__ = [
+    "Hits",
     "Interval",
+    "MatchingRule",
+    "PairedTest",
+    "Reliability",
     "SpeedUp",
     "accuracy",
     "average_precision",
+    "box_plot",
+    "brier_score",
+    "evaluate_froc",
+    "evaluate_robustness",
     "evaluate_scores",
+    "expected_calibration_error",
+    "find_hits",
+    "froc_curve",
+    "froc_score",
+    "froc_sensitivities",
+    "froc_test",
     "knn_scores",
     "macro_auc",
     "paired_difference",
+    "paired_test",
     "patient_bootstrap",
     "precision_recall_curve",
+    "relative_changes",
+    "reliability",
     "roc_auc",
     "roc_curve",
+    "sensitivity_at_specificity",
     "speed_up",
     "steps_to",
 ]

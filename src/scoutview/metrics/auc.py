@@ -42,6 +42,17 @@ def accuracy(scores: ArrayLike, positives: ArrayLike, threshold: float) -> float
     return float(np.mean((scores >= threshold) == positives)) if len(scores) else float("nan")
 
 
+def sensitivity_at_specificity(scores: ArrayLike, positives: ArrayLike, specificity: float) -> float:
+    """The largest sensitivity of a threshold whose specificity is at least `specificity`, without interpolation.
+
+    Arguments as in `roc_auc`; an image is called positive where its score reaches the threshold. Returns a value in
+    [0, 1], 0 where only a threshold above all scores is specific enough, NaN when there is no positive or no
+    negative. Raises `UsageError` for a specificity outside [0, 1] too.
+    """
+    scores, positives = checked(scores, positives)
+    return float(weighted_sensitivity(scores, positives, np.ones((1, len(scores))), specificity)[0])
+
+
 def macro_auc(scores: ArrayLike, targets: ArrayLike) -> float:
     """Mean one-versus-rest AUC over the classes that occur in `targets`.
 
@@ -109,6 +120,23 @@ def weighted_accuracy(scores: Floats, positives: NDArray[np.bool_], weights: Flo
     """`accuracy` for each row of `weights` [rounds, n]. Returns [rounds], NaN where all weights are 0."""
     correct = (scores >= threshold) == positives
     return _divided(weights @ correct.astype(np.float64), weights.sum(axis=1))
+
+
+def weighted_sensitivity(scores: Floats, positives: NDArray[np.bool_], weights: Floats, specificity: float) -> Floats:
+    """`sensitivity_at_specificity` for each row of `weights` [rounds, n], whole numbers. Returns [rounds]."""
+    if not 0 <= specificity <= 1:
+        raise UsageError(f"specificity {specificity} is not between 0 and 1; 0.9 asks for 90%")
+    order, starts = _descending(scores)
+    if not len(order):
+        return np.full(len(weights), np.nan)
+    weights, positive = weights[:, order], positives[order]
+    found = np.cumsum(np.add.reduceat(weights * positive, starts, axis=1), axis=1)
+    negatives = np.cumsum(np.add.reduceat(weights * ~positive, starts, axis=1), axis=1)
+    all_positives, all_negatives = found[:, -1], negatives[:, -1]
+    # A ratio, as a reader computes it: 1 - specificity is not the double that a share of 0.1 is.
+    specific = _divided(all_negatives[:, None] - negatives, np.broadcast_to(all_negatives[:, None], negatives.shape))
+    best = np.where(specific >= specificity, found, 0.0).max(axis=1)
+    return _divided(best, np.where(all_negatives > 0, all_positives, 0.0))
 
 
 def checked(scores: ArrayLike, positives: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

@@ -73,13 +73,25 @@ def paired_difference(
     For two models scored on the same images: what makes a patient hard for both cancels, so the interval is
     narrower than two separate ones suggest. Arguments and errors as in `patient_bootstrap`.
     """
+    value, draws = paired_draws(statistic, arrays_a, arrays_b, patients, rounds, seed)
+    return interval(value, draws, np.asarray(patients), level)
+
+
+def paired_draws(
+    statistic: Statistic,
+    arrays_a: Sequence[ArrayLike],
+    arrays_b: Sequence[ArrayLike],
+    patients: ArrayLike,
+    rounds: int,
+    seed: int,
+) -> tuple[float, Floats]:
+    """The difference of the statistics on all images, and on each resample [rounds]."""
     a, b = _columns(arrays_a, patients), _columns(arrays_b, patients)
-    keys = np.asarray(patients)
     draws = [
         statistic(*(column[rows] for column in a)) - statistic(*(column[rows] for column in b))
-        for rows in _resamples(keys, rounds, seed)
+        for rows in _resamples(np.asarray(patients), rounds, seed)
     ]
-    return interval(statistic(*a) - statistic(*b), np.asarray(draws, dtype=np.float64), keys, level)
+    return statistic(*a) - statistic(*b), np.asarray(draws, dtype=np.float64)
 
 
 def patient_weights(patients: ArrayLike, rounds: int, seed: int, at_once: int = 1 << 18) -> Iterator[Floats]:
