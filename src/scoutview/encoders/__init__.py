@@ -1,20 +1,27 @@
 """Networks, heads, and the encoder file that carries weights, preprocessing and provenance together.
 
-In: an architecture name or an encoder file. Out: a module from [image, 1, row, column] to features [image, F].
+In: an architecture name or an encoder file. Out: a module from [image, 1, row, column], or for volumes
+[volume, 1, depth, row, column], to features [image, F].
 """
 
+from scoutview.encoders.architectures import InputSize, Network, make_encoder
+from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.embedding import embed_images
 from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrained_encoder
 from scoutview.encoders.projector import Projector, at_least_fp32
 from scoutview.encoders.resnet import ResNet, make_resnet
 
 __all__ = [
+    "DenseNet",
     "Encoder",
+    "InputSize",
+    "Network",
     "Projector",
     "ResNet",
     "at_least_fp32",
     "embed_images",
     "load_encoder",
+    "make_encoder",
     "make_resnet",
     "save_encoder",
     "untrained_encoder",

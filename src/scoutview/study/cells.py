@@ -50,7 +50,7 @@ class Study:
                     raise UsageError(
                         f"encoder {name} has {key} {mine}, another of the study {other}: compare like with like"
                     )
-        self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.input_size)
+        self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.image_side)
         self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
         self.parts = {name: self._parts(labels) for name, labels in plan.tasks.items()}
