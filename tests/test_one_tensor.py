@@ -23,6 +23,7 @@ from scoutview.views import ViewSettings, image_coefficients, network_input, res
 class Recorder(torch.nn.Module):
     """A network that keeps what it is shown."""
 
+    spatial_dims = 2
     features = 1
 
     def __init__(self) -> None:
