@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from scoutview.batches import Archive, read_unit_image
-from scoutview.batches.rows import _rows_of_shard
+from scoutview.batches.rows import rows_of_shard
 from scoutview.errors import RunError, UsageError
 from scoutview.images import MODALITIES, Image, encode_spectrum, radial_spectrum
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
@@ -109,7 +109,7 @@ def read_tables(path: Path) -> Iterator[object]:
 
 def digest(parts: Iterator[object]) -> str:
     """One text for all that was read, or the class of the error that ended it."""
-    _rows_of_shard.cache_clear()
+    rows_of_shard.cache_clear()
     found = hashlib.sha256()
     try:
         for part in parts:

@@ -23,6 +23,7 @@ from scoutview.views import ViewSettings, canvas_of, network_input, rescale
 class Recorder(torch.nn.Module):
     """A network that keeps what it is shown."""
 
+    spatial_dims = 2
     features = 1
 
     def __init__(self) -> None:

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from samples import textured
 
-from scoutview.encoders import Projector, embed_images, load_encoder, make_resnet, save_encoder, untrained_encoder
+from scoutview.encoders import Projector, embed_images, load_encoder, make_encoder, save_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
 from scoutview.views import network_input
 
 
 def parameters(name: str) -> int:
-    return sum(value.numel() for value in make_resnet(name).parameters())
+    return sum(value.numel() for value in make_encoder(name).parameters())
 
 
 @pytest.mark.parametrize(
@@ -31,22 +31,22 @@ def parameters(name: str) -> int:
 )
 def test_parameter_counts_are_the_published_ones(name: str, published: int, features: int) -> None:
     assert parameters(name) == published
-    assert make_resnet(name).features == features
+    assert make_encoder(name).features == features
 
 
 def test_resnet50w2_is_that_of_swav() -> None:
     assert round(parameters("resnet50w2") / 1e6, 1) == 93.9
-    assert make_resnet("resnet50w2").features == 4096
+    assert make_encoder("resnet50w2").features == 4096
 
 
 def test_names_follow_the_torchvision_layout() -> None:
-    names = set(make_resnet("resnet50").state_dict())
+    names = set(make_encoder("resnet50").state_dict())
     expected = {"conv1.weight", "bn1.running_var", "layer1.0.downsample.0.weight", "layer4.2.conv3.weight"}
     assert expected <= names
 
 
 def test_stages_have_strides_4_to_32_and_features_are_their_mean() -> None:
-    network = make_resnet("resnet18w0.5").eval()
+    network = make_encoder("resnet18w0.5").eval()
     image = torch.rand(2, 1, 96, 64)
     maps = network.stages(image)
     assert [tuple(stage.shape) for stage in maps] == [
@@ -58,17 +58,27 @@ def test_stages_have_strides_4_to_32_and_features_are_their_mean() -> None:
     torch.testing.assert_close(network(image), maps[-1].mean((2, 3)))
 
 
-def test_three_dimensions_share_the_code() -> None:
-    from scoutview.encoders import ResNet
+def test_a_3d_network_with_filters_of_depth_one_is_the_2d_network_in_each_slice() -> None:
+    flat, deep = make_encoder("resnet18w0.25").eval(), make_encoder("resnet18w0.25_3d").eval()
+    assert (flat.spatial_dims, deep.spatial_dims) == (2, 3)
+    weights = {}
+    for name, value in deep.state_dict().items():
+        weights[name] = flat.state_dict()[name]
+        if value.dim() == 5:
+            weights[name] = torch.zeros_like(value)
+            weights[name][:, :, value.shape[2] // 2] = flat.state_dict()[name]
+    deep.load_state_dict(weights)
+    # Of a volume of equal slices, each position in depth sees the same slice, but where padding is the maximum.
+    volume = torch.rand(1, 1, 1, 64, 96).expand(-1, -1, 64, -1, -1)
+    torch.testing.assert_close(deep(volume), flat(volume[:, :, 0]), atol=1e-5, rtol=1e-5)
 
-    volume = torch.rand(1, 1, 16, 32, 32)
-    assert ResNet(18, 0.25, spatial_dims=3).eval()(volume).shape == (1, 128)
 
-
-@pytest.mark.parametrize("name", ["resnet19", "vit", "resnet50w", "RESNET18", "resnet18w0.5x"])
+@pytest.mark.parametrize(
+    "name", ["resnet19", "vit", "resnet50w", "RESNET18", "resnet18w0.5x", "resnet18_2d", "densenet", "resnet18_3d_3d"]
+)
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="unknown encoder"):
-        make_resnet(name)
+    with pytest.raises(UsageError, match=f"unknown encoder '{name}'"):
+        make_encoder(name)
 
 
 def test_projections_have_unit_norm_in_fp32() -> None:
@@ -95,9 +105,29 @@ def test_an_encoder_file_round_trips_with_all_that_it_carries(tmp_path: Path) ->
     for source in (tmp_path, tmp_path / "encoder.safetensors"):
         loaded = load_encoder(source)
         assert loaded.preprocessing == preprocessing
-        assert loaded.input_size == 96
+        assert loaded.input_size == loaded.image_side == 96
         for name, value in encoder.network.state_dict().items():
             assert torch.equal(value, loaded.network.state_dict()[name])
+
+
+@pytest.mark.parametrize(("name", "features"), [("densenet_3d", 1024), ("resnet18w0.25_3d", 128)])
+def test_encoders_of_volumes_round_trip_and_are_none_of_images(tmp_path: Path, name: str, features: int) -> None:
+    encoder = untrained_encoder(name, (40, 224, 192), Preprocessing())
+    save_encoder(encoder, tmp_path / "encoder.safetensors")
+    loaded = load_encoder(tmp_path)
+    assert loaded.input_size == (40, 224, 192)
+    assert loaded.network.features == features
+    volume = torch.rand(2, 1, 8, 32, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.network.eval()(volume), encoder.network.eval()(volume))
+    with pytest.raises(UsageError, match="network for volumes"):
+        embed_images(loaded, [np.zeros((32, 32), dtype=np.float32)])
+
+
+@pytest.mark.parametrize(("name", "size"), [("densenet_3d", 96), ("resnet18w0.25", (40, 224, 192))])
+def test_input_sizes_are_those_of_the_network(name: str, size: object) -> None:
+    with pytest.raises(ValueError, match="has no input size"):
+        untrained_encoder(name, size, Preprocessing())
 
 
 def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -114,6 +144,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:
         "do not fit it": ({k: v for k, v in weights.items() if k != "bn1.weight"}, metadata()),
         "is no scoutview-encoder-1 file": (weights, metadata(format="other")),
         "unknown encoder": (weights, metadata(architecture="vit")),
+        "of input size": (weights, metadata(input_size="[40, 224, 192]")),
     }
     for message, (tensors, values) in cases.items():
         save_file(tensors, tmp_path / "bad.safetensors", metadata=values)

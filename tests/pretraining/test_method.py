@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scoutview.encoders import make_resnet
+from scoutview.encoders import make_encoder
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
 from scoutview.pretraining.recipe import Recipe, resolve
@@ -161,7 +161,7 @@ def small_method(**changes: object) -> tuple[Swav, SwavNetwork]:
     )
     settings = resolve(recipe, {"xray": 100, "ct": 100})
     torch.manual_seed(0)
-    network = SwavNetwork(make_resnet("resnet18w0.25"), 32, 16, list(settings.prototypes.values()))
+    network = SwavNetwork(make_encoder("resnet18w0.25"), 32, 16, list(settings.prototypes.values()))
     return Swav(settings, network, 0, 1, torch.device("cpu")), network
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from scoutview.encoders import make_resnet
+from scoutview.encoders import make_encoder
 from scoutview.pretraining.recipe import Recipe, resolve
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import convert_batchnorm
@@ -42,7 +42,7 @@ def run(counts: list[list[int]], rank: int, ranks: int, steps: int) -> dict:
     )
     settings = resolve(recipe, dict.fromkeys(MODALITIES, 100))
     torch.manual_seed(0)
-    network = SwavNetwork(make_resnet("resnet18w0.25"), 32, 16, [5, 5])
+    network = SwavNetwork(make_encoder("resnet18w0.25"), 32, 16, [5, 5])
     if ranks > 1:
         convert_batchnorm(network, "cpu")
     network = network.double()  # so that what differs is not rounding

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from sklearn.metrics import roc_auc_score
 
 from scoutview import study
 from scoutview.batches import Archive
-from scoutview.encoders import Encoder, make_resnet, save_encoder
+from scoutview.encoders import Encoder, make_encoder, save_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
-from scoutview.study import StudyPlan, load_plan
+from scoutview.study import Study, StudyPlan, load_plan
 from scoutview.study.plan import Cell
 
 TASKS = {"texture of CT": ["ct_rough"], "mr_rough": ["mr_rough"]}
@@ -26,7 +27,7 @@ TASKS = {"texture of CT": ["ct_rough"], "mr_rough": ["mr_rough"]}
 def folder(tmp_path_factory: pytest.TempPathFactory, small_store: Path) -> Path:
     """A folder with an encoder file and a study file."""
     path = tmp_path_factory.mktemp("study")
-    encoder = Encoder("resnet18w0.125", make_resnet("resnet18w0.125"), Preprocessing(), 48, {"method": "test"})
+    encoder = Encoder("resnet18w0.125", make_encoder("resnet18w0.125"), Preprocessing(), 48, {"method": "test"})
     save_encoder(encoder, path / "encoder.safetensors")
     shutil.copytree(small_store, path / "store")
     write(path / "study.yaml")
@@ -174,11 +175,21 @@ def test_wrong_files_are_refused_by_name(folder: Path, tmp_path: Path, changes: 
 
 
 def test_encoders_that_cannot_be_compared_are_refused(folder: Path, tmp_path: Path) -> None:
-    other = Encoder("resnet18w0.25", make_resnet("resnet18w0.25"), Preprocessing(), 48, {"method": "test"})
+    other = Encoder("resnet18w0.25", make_encoder("resnet18w0.25"), Preprocessing(), 48, {"method": "test"})
     save_encoder(other, folder / "other.safetensors")
     file = write(folder / "unlike.yaml", encoders={"a": "encoder.safetensors", "b": "other.safetensors"})
     with pytest.raises(UsageError, match="compare like with like"):
         study(file, out=tmp_path / "out")
+
+
+def test_published_weights_take_the_input_size_of_the_study(folder: Path, tmp_path: Path) -> None:
+    weights = make_encoder("resnet18w0.125").state_dict()
+    weights["conv1.weight"] = torch.randn(8, 3, 7, 7)
+    torch.save(weights, folder / "natural.pth")
+    plan = load_plan(write(folder / "natural.yaml", encoders={"natural": "natural.pth", "a": "encoder.safetensors"}))
+    grid = Study(plan, tmp_path)
+    assert {encoder.input_size for encoder in grid.encoders.values()} == {48}
+    assert grid.encoder(Cell("ct_rough", "natural", 1.0, 0)).input_size == 48
 
 
 def test_a_folder_of_another_study_is_not_overwritten(folder: Path, content: dict) -> None:

@@ -1,6 +1,7 @@
 """Which images in which order, read and checked, on any number of ranks.
 
-In: stores, a seed, a step. Out: batches with the same share of every modality; the state is the step alone.
+In: stores, a seed, a step. Out: batches with the same share of every modality; the state is the step alone. Volumes are
+listed beside the images, and read as a whole or in slabs.
 """
 
 from scoutview.batches.archive import Archive
@@ -8,5 +9,17 @@ from scoutview.batches.loader import TrainingBatch, view_loader
 from scoutview.batches.reading import read_unit_image
 from scoutview.batches.sampler import BatchPlan, Draw
 from scoutview.batches.selection import Selection
+from scoutview.batches.volumes import Volumes, read_head, read_slab
 
-__all__ = ["Archive", "BatchPlan", "Draw", "Selection", "TrainingBatch", "read_unit_image", "view_loader"]
+__all__ = [
+    "Archive",
+    "BatchPlan",
+    "Draw",
+    "Selection",
+    "TrainingBatch",
+    "Volumes",
+    "read_head",
+    "read_slab",
+    "read_unit_image",
+    "view_loader",
+]

@@ -99,11 +99,19 @@ class Rows(Sequence[ImageRow]):
 
     def _row(self, segment: Segment, number: int) -> ImageRow:
         row = segment.index.row(number)
-        name = row.shard.removesuffix(".tar")
-        file = self.stores[segment.store].path / "catalog" / segment.modality / f"{name}.parquet"
-        return _rows_of_shard(file)[row.place]
+        return rows_of_shard(catalog_file(self.stores[segment.store], segment.modality, row.shard))[row.place]
+
+
+def catalog_file(store: Store, modality: str, shard: str) -> Path:
+    """Where the rows of a shard lie."""
+    return store.path / "catalog" / modality / f"{shard.removesuffix('.tar')}.parquet"
 
 
 @lru_cache(maxsize=32)
-def _rows_of_shard(file: Path) -> list[ImageRow]:
+def rows_of_shard(file: Path) -> list[ImageRow]:
+    """The rows of a catalog file, in the order of the shard; of a few files they are kept.
+
+    Raises:
+        RunError: if it is damaged.
+    """
     return rows_of(read_catalog_file(file))

@@ -26,7 +26,7 @@ def embed(
     """Write one feature vector per image as Parquet.
 
     Args:
-        encoder: Run folder, encoder file, or none for an untrained network.
+        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network.
         source: A store, a file, or a folder of files.
         out: Parquet file to write, with columns id, modality, patient, embedding.
         modality: What files show that do not say so themselves.

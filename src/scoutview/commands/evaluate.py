@@ -39,7 +39,7 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     targets = class_targets(archive, model.labels, ("test",), model.classes)
     if not targets.indices:
         raise UsageError(f"no image with {', '.join(model.labels)} is in the test split of {store}")
-    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.input_size)
+    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.image_side)
     model.encoder.network.to(device())
     model.head.to(device())
     scores = predict(model, inputs, targets.indices, device())

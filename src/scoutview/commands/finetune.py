@@ -33,7 +33,7 @@ def finetune(
     Args:
         task: What to train.
         store: Store with the labels.
-        encoder: Run folder, encoder file, or none for an untrained network.
+        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network.
         out: Folder of the run.
         label: One label (a 0/1 finding, or one of several classes), or several 0/1 findings.
         settings: Settings that replace the defaults.

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scoutview.batches import Archive, BatchPlan, Selection, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
-from scoutview.encoders import Encoder, load_encoder
+from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining import Settings, load_recipe, resolve, run_pretraining
@@ -44,7 +44,7 @@ def pretrain(
         stores: Folders of stores.
         out: Folder of the run.
         recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
-        init: Run folder or encoder file to start from instead of random weights.
+        init: Run folder, encoder file or published ResNet weights to start from instead of random ones.
         changed_store: Whether a run may continue on stores that have changed, so that batches come in another order.
         settings: Settings that replace those of the recipe.
 
@@ -139,7 +139,7 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
 def _initial(init: Path | None, architecture: str) -> Encoder | None:
     if init is None:
         return None
-    encoder = load_encoder(init)
+    encoder = open_encoder(init, architecture)
     if encoder.architecture != architecture:
         raise UsageError(
             f"{init} is a {encoder.architecture}, the recipe wants {architecture}: "

@@ -24,7 +24,7 @@ def probe(
     """Probe an encoder with kNN and a linear classifier on labels of a store: macro AUC on the test split.
 
     Args:
-        encoder: Run folder, encoder file, or none for an untrained network.
+        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network.
         store: Store with the labels.
         label: Names of labels; each is probed by itself.
         out: Folder for probe.json; the run folder when the encoder is one.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.batches import Archive, read_unit_image
-from scoutview.encoders import Encoder, load_encoder, untrained_encoder
+from scoutview.encoders import Encoder, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
 from scoutview.ingest import Pseudonyms, RefusedError, read_file
@@ -30,9 +30,9 @@ class SourceImage:
 
 
 def find_encoder(encoder: str, recipe: str = "small_cpu") -> Encoder:
-    """The encoder of a run folder or file; `none` is the untrained network of a recipe."""
+    """The encoder of a run folder or file, or of published weights; `none` is the untrained network of a recipe."""
     if encoder != "none":
-        return load_encoder(encoder)
+        return open_encoder(encoder)
     settings = load_recipe(recipe, {})
     return untrained_encoder(settings.encoder, _input_size(settings), Preprocessing(), settings.seed)
 

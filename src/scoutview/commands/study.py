@@ -20,9 +20,9 @@ def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
     """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
 
     FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders`
-    (a name with its run folder or encoder file), and if wanted `fractions`, `seeds` and `finetune` (settings of
-    scoutview finetune). Paths are relative to the file. Each cell fine-tunes, and probes the frozen features.
-    Running the same command again continues.
+    (a name with its run folder, encoder file or published ResNet weights), and if wanted `fractions`, `seeds` and
+    `finetune` (settings of scoutview finetune). Paths are relative to the file. Each cell fine-tunes, and probes the
+    frozen features. Running the same command again continues.
 
     Args:
         file: The study file.

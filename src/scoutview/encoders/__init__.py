@@ -1,21 +1,31 @@
 """Networks, heads, and the encoder file that carries weights, preprocessing and provenance together.
 
-In: an architecture name or an encoder file. Out: a module from [image, 1, row, column] to features [image, F].
+In: an architecture name, an encoder file, or weights that others publish. Out: a module from [image, 1, row, column],
+or for volumes [volume, 1, depth, row, column], to features [image, F].
 """
 
+from scoutview.encoders.architectures import InputSize, Network, make_encoder
+from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.embedding import embed_images
 from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrained_encoder
+from scoutview.encoders.foreign import is_foreign, load_foreign, open_encoder
 from scoutview.encoders.projector import Projector, at_least_fp32
-from scoutview.encoders.resnet import ResNet, make_resnet
+from scoutview.encoders.resnet import ResNet
 
 __all__ = [
+    "DenseNet",
     "Encoder",
+    "InputSize",
+    "Network",
     "Projector",
     "ResNet",
     "at_least_fp32",
     "embed_images",
+    "is_foreign",
     "load_encoder",
-    "make_resnet",
+    "load_foreign",
+    "make_encoder",
+    "open_encoder",
     "save_encoder",
     "untrained_encoder",
 ]

@@ -31,7 +31,7 @@ def embed_images(
 
     with torch.inference_mode():
         for image in images:
-            waiting.append(network_input(image, encoder.input_size))
+            waiting.append(network_input(image, encoder.image_side))
             if len(waiting) == batch:
                 flush()
         flush()

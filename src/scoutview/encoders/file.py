@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from scoutview.encoders.resnet import ResNet, make_resnet
+from scoutview.encoders.architectures import InputSize, Network, fits, make_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.files import replacing
 from scoutview.preprocessing import Preprocessing
@@ -23,15 +23,31 @@ FORMAT = "scoutview-encoder-1"
 class Encoder:
     """A network with all that is needed to use it.
 
-    network: [image, 1, row, column] in [0, 1] -> features [image, F]. input_size: side in px of the square that
-    `network_input` makes for it. provenance: where the weights come from; {} for an untrained network.
+    network: [image, 1, row, column] in [0, 1] -> features [image, F], or of volumes [volume, 1, depth, row, column].
+    input_size: side in px of the square that `network_input` makes for it; of a network for volumes (depth, rows,
+    columns). provenance: where the weights come from; {} for an untrained network.
     """
 
     architecture: str
-    network: ResNet
+    network: Network
     preprocessing: Preprocessing
-    input_size: int
+    input_size: InputSize
     provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not fits(self.network, self.input_size):
+            raise ValueError(f"{self.architecture} has no input size {self.input_size}")
+
+    @property
+    def image_side(self) -> int:
+        """The input size of a network for images.
+
+        Raises:
+            UsageError: if it is one for volumes.
+        """
+        if isinstance(self.input_size, int):
+            return self.input_size
+        raise UsageError(f"{self.architecture} is a network for volumes: give an encoder of images, such as resnet50")
 
     @property
     def name(self) -> str:
@@ -39,11 +55,11 @@ class Encoder:
         return self.architecture if self.provenance else f"{self.architecture}, untrained"
 
 
-def untrained_encoder(architecture: str, input_size: int, preprocessing: Preprocessing, seed: int = 0) -> Encoder:
+def untrained_encoder(architecture: str, input_size: InputSize, preprocessing: Preprocessing, seed: int = 0) -> Encoder:
     """The same network with random weights: the reference of every comparison."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make_resnet(architecture)
+        network = make_encoder(architecture)
     return Encoder(architecture, network, preprocessing, input_size, {})
 
 
@@ -58,7 +74,7 @@ def save_encoder(encoder: Encoder, path: Path) -> None:
         "format": FORMAT,
         "architecture": encoder.architecture,
         "preprocessing": json.dumps(asdict(encoder.preprocessing)),
-        "input_size": str(encoder.input_size),
+        "input_size": json.dumps(encoder.input_size),
         "provenance": json.dumps(encoder.provenance, sort_keys=True),
     }
     with replacing(path) as temporary:
@@ -93,7 +109,7 @@ def _load(path: Path) -> Encoder:
         raise UsageError(f"{path} cannot be read as safetensors ({error}): it is damaged or no such file") from error
     if metadata.get("format") != FORMAT:
         raise UsageError(f"{path} is no {FORMAT} file (format {metadata.get('format')}): export it with scoutview")
-    network = make_resnet(metadata["architecture"])
+    network = make_encoder(metadata["architecture"])
     expected = network.state_dict()
     wrong = sorted(
         name
@@ -105,11 +121,15 @@ def _load(path: Path) -> Encoder:
             f"{path} says {metadata['architecture']} but {len(wrong)} of its tensors do not fit it "
             f"(first: {wrong[0]}): it is damaged or of another architecture"
         )
+    size = json.loads(metadata["input_size"])
+    size = tuple(size) if isinstance(size, list) else size
+    if not fits(network, size):
+        raise UsageError(f"{path} says {metadata['architecture']} of input size {size}: it is damaged")
     network.load_state_dict(weights, strict=True)
     return Encoder(
         architecture=metadata["architecture"],
         network=network,
         preprocessing=Preprocessing.from_dict(json.loads(metadata["preprocessing"])),
-        input_size=int(metadata["input_size"]),
+        input_size=size,
         provenance=json.loads(metadata["provenance"]),
     )

@@ -73,6 +73,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depth: int, width: float = 1.0, spatial_dims: int = 2) -> None:
         super().__init__()
+        self.spatial_dims = spatial_dims
         convolution, normalisation, pooling = _layers(spatial_dims)
         counts, bottleneck = DEPTHS[depth]
         channels = [int(base * width) for base in (64, 128, 256, 512)]

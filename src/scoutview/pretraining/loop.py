@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scoutview.batches import Archive, BatchPlan, TrainingBatch, view_loader
 from scoutview.batches.loader import ViewDataset
-from scoutview.encoders import Encoder, make_resnet, save_encoder
+from scoutview.encoders import Encoder, make_encoder, save_encoder
 from scoutview.errors import RunError
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES, collapse_warning
@@ -79,7 +79,7 @@ def run_pretraining(
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
 
     torch.manual_seed(recipe.seed)
-    encoder = initial.network if initial else make_resnet(recipe.encoder)
+    encoder = initial.network if initial else make_encoder(recipe.encoder)
     network = SwavNetwork(encoder, settings.projector_hidden, recipe.projection, list(settings.prototypes.values()))
     if fabric.world_size > 1:
         convert_batchnorm(network, fabric.device.type)

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from scoutview.batches.loader import ViewSample, collate_views
-from scoutview.encoders import make_resnet
+from scoutview.encoders import make_encoder
 from scoutview.pretraining.recipe import Recipe, resolve
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import make_fabric, scale_gradients
@@ -58,7 +58,7 @@ def _measure(
 ) -> StepSpeed:
     settings = resolve(replace(recipe, batch_size=share * len(samples)), counts)
     prototypes = list(settings.prototypes.values())
-    network = SwavNetwork(make_resnet(recipe.encoder), settings.projector_hidden, recipe.projection, prototypes).to(
+    network = SwavNetwork(make_encoder(recipe.encoder), settings.projector_hidden, recipe.projection, prototypes).to(
         fabric.device
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from scoutview.encoders import Projector, ResNet
+from scoutview.encoders import Network, Projector
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
 from scoutview.pretraining.recipe import Settings
@@ -21,7 +21,7 @@ from scoutview.pretraining.telemetry import Telemetry
 class SwavNetwork(nn.Module):
     """Encoder, projector and prototypes: everything that has gradients."""
 
-    def __init__(self, encoder: ResNet, hidden: int, projection: int, prototypes: Sequence[int]) -> None:
+    def __init__(self, encoder: Network, hidden: int, projection: int, prototypes: Sequence[int]) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = Projector(encoder.features, hidden, projection)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.batches import Archive
-from scoutview.encoders import Encoder, load_encoder, untrained_encoder
+from scoutview.encoders import Encoder, is_foreign, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.study.fractions import labelled_part
@@ -41,8 +41,11 @@ class Study:
     def __init__(self, plan: StudyPlan, out: Path) -> None:
         self.plan, self.out = plan, out
         self.archive = Archive.open(plan.stores)
-        self.encoders = {name: load_encoder(path) for name, path in plan.encoders.items()}
-        self.like = next(iter(self.encoders.values()))
+        opened = {name: open_encoder(path) for name, path in plan.encoders.items()}
+        # The study is at the input size and preprocessing of what scoutview has trained, if it has any of that.
+        self.published = {name for name, path in plan.encoders.items() if is_foreign(path)}
+        self.like = opened[min(opened, key=lambda name: name in self.published)]
+        self.encoders = {name: self._alike(name, encoder) for name, encoder in opened.items()}
         for name, encoder in self.encoders.items():
             for key in ("architecture", "input_size", "preprocessing"):
                 mine, other = getattr(encoder, key), getattr(self.like, key)
@@ -50,10 +53,16 @@ class Study:
                     raise UsageError(
                         f"encoder {name} has {key} {mine}, another of the study {other}: compare like with like"
                     )
-        self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.input_size)
+        self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.image_side)
         self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
         self.parts = {name: self._parts(labels) for name, labels in plan.tasks.items()}
+
+    def _alike(self, name: str, encoder: Encoder) -> Encoder:
+        """Published weights at the input size and preprocessing of the study; others as they are."""
+        if name not in self.published:
+            return encoder
+        return replace(encoder, input_size=self.like.input_size, preprocessing=self.like.preprocessing)
 
     def _parts(self, labels: tuple[str, ...]) -> TaskParts:
         train = class_targets(self.archive, labels, ("train",))
@@ -80,7 +89,7 @@ class Study:
             return untrained_encoder(
                 self.like.architecture, self.like.input_size, self.like.preprocessing, 1000 + cell.seed
             )
-        return load_encoder(self.plan.encoders[cell.encoder])
+        return self._alike(cell.encoder, open_encoder(self.plan.encoders[cell.encoder]))
 
     def features(self, encoder: str, seed: int, indices: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Frozen features [image, F], each computed once; only random weights depend on the seed."""

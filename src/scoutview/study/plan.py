@@ -26,7 +26,8 @@ class StudyPlan:
     Attributes:
         stores: folders of stores.
         tasks: name of a task: its labels, one or several. In the file a plain list of labels will do.
-        encoders: name of an encoder: run folder or encoder file. All must be of one architecture and input size.
+        encoders: name of an encoder: run folder, encoder file or published weights. All must be of one architecture
+            and input size; published weights take that of the others.
         fractions: shares of the training patients that are labelled.
         seeds: how often each cell is repeated, with another labelled part, head, order, and random network.
         finetune: settings of the fine-tuning that replace the defaults, the same for all.

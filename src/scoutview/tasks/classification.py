@@ -119,7 +119,7 @@ def finetune_classification(
     )
     steps = settings.resolved_steps(len(train.indices))
     every = max(steps // 20, 1)
-    inputs = inputs or NetworkInputs(archive, encoder.preprocessing, encoder.input_size)
+    inputs = inputs or NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
     state = _start(run, model, optimizer)
     targets = torch.from_numpy(train.values)
 

@@ -26,7 +26,7 @@ def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> d
     test = label_task(archive, name, ("train",), ("test",))
     validation = label_task(archive, name, ("train",), ("validation",))
     untrained = untrained_encoder(encoder.architecture, encoder.input_size, encoder.preprocessing)
-    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.input_size)
+    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
     raw = NetworkInputs(archive, encoder.preprocessing, RAW_SIZE)
     parts = (test.bank, validation.query, test.query)
     kinds = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoutview.encoders import make_resnet
+from scoutview.encoders.resnet import make_resnet
 from scoutview.tasks.detection import Fcos, assign_targets, decode, detection_loss
 from scoutview.tasks.detection.pyramid import stage_channels
 

@@ -1,0 +1,41 @@
+"""Every network that can be an encoder, by name."""
+
+from __future__ import annotations
+
+from scoutview.encoders.densenet import DenseNet
+from scoutview.encoders.resnet import ResNet, make_resnet
+from scoutview.errors import UsageError
+
+Network = ResNet | DenseNet
+"""features: length F of its output. spatial_dims: 2 for [image, 1, row, column], 3 for [volume, 1, depth, row, column].
+stages: its feature maps, fine to coarse."""
+
+InputSize = int | tuple[int, int, int]
+"""What an encoder is shown: the side of a square in px, or (depth, rows, columns) of a volume."""
+
+_VOLUMES = "_3d"
+
+
+def make_encoder(name: str) -> Network:
+    """Build a network by name.
+
+    resnet18, -34, -50, -101, -152, with a width as in resnet50w2 or resnet18w0.5, for images; the same with _3d, and
+    densenet_3d, for volumes.
+
+    Raises:
+        UsageError: if the name is none of these.
+    """
+    if name == "densenet_3d":
+        return DenseNet()
+    try:
+        return make_resnet(name.removesuffix(_VOLUMES), 3 if name.endswith(_VOLUMES) else 2)
+    except UsageError as error:
+        raise UsageError(
+            f"unknown encoder {name!r}: use resnet18, resnet34, resnet50, resnet101 or resnet152, with a width if "
+            "wanted (resnet50w2, resnet18w0.5) and _3d for volumes (resnet18_3d), or densenet_3d"
+        ) from error
+
+
+def fits(network: Network, size: InputSize) -> bool:
+    """Whether an input size is one for this network."""
+    return isinstance(size, int) if network.spatial_dims == 2 else isinstance(size, tuple) and len(size) == 3
