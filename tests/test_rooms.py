@@ -27,7 +27,7 @@ ROOMS = (
     "commands",
     "recipes",
 )
-FOUNDATION = {"errors", "files", "objects"}
+FOUNDATION = {"errors", "files", "memory", "objects"}
 
 
 def imported_rooms(file: Path) -> set[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch.nn import functional as F
 
 from scoutview.encoders import make_encoder
+from scoutview.pretraining.loop import all_finite, gradient_norm, step_in_parts, whole_step
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
 from scoutview.pretraining.recipe import Recipe, resolve
@@ -17,7 +20,7 @@ from scoutview.pretraining.sinkhorn import sinkhorn_codes
 from scoutview.pretraining.swapped import global_mean, swapped_prediction
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.pretraining.telemetry import Telemetry
-from scoutview.training import scale_gradients
+from scoutview.training import Stages, make_optimizer, scale_gradients
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -141,7 +144,7 @@ def test_queue_fills_in_order_is_used_when_full_and_forgets_the_oldest() -> None
     ready = []
     for batch in batches:
         ready.append(queue.ready(0))
-        queue.enqueue([batch, batch])
+        queue.enqueue([batch, batch], [[2, 2]])
     assert ready == [False, False, False, True, True]
     assert not queue.ready(1)
     torch.testing.assert_close(queue.features[0], torch.cat([batches[4], batches[3], batches[2]], dim=1))
@@ -162,7 +165,7 @@ def small_method(**changes: object) -> tuple[Swav, SwavNetwork]:
     settings = resolve(recipe, {"xray": 100, "ct": 100})
     torch.manual_seed(0)
     network = SwavNetwork(make_encoder("resnet18w0.25"), 32, 16, list(settings.prototypes.values()))
-    return Swav(settings, network, 0, 1, torch.device("cpu")), network
+    return Swav(settings, network, 0, [[8, 8]], torch.device("cpu")), network
 
 
 def views(seed: int) -> list[torch.Tensor]:
@@ -172,10 +175,11 @@ def views(seed: int) -> list[torch.Tensor]:
 def test_a_full_queue_takes_part_in_the_balance_and_only_current_codes_come_back() -> None:
     method, network = small_method(queue=16, queue_start=0)
     for step in range(4):
-        method.loss(network, views(step), [8, 8], step)
+        method.loss(network, views(step), step)
         method.after_step(step)
     scores = [unit(2, 8, 16, seed=n) @ network.prototypes.matrices[n].detach().T for n in range(2)]
-    codes = method._codes(scores, 10)
+    crops = torch.cat([unit(2, 8, 16, seed=n) for n in range(2)], dim=1)
+    codes = method.codes(crops, scores, 10)
     for number, block in enumerate(scores):
         for crop in range(2):
             waiting = method.queue.features[number][crop] @ network.prototypes.matrices[number].detach().T
@@ -184,8 +188,74 @@ def test_a_full_queue_takes_part_in_the_balance_and_only_current_codes_come_back
             np.testing.assert_allclose(codes[number][crop].numpy(), expected, atol=2e-5)
     before_start = small_method(queue=16, queue_start=99)[0]
     before_start.queue = method.queue
-    alone = before_start._codes(scores, 10)[0][0]
+    alone = before_start.codes(crops, scores, 10)[0][0]
     np.testing.assert_allclose(alone.numpy(), sinkhorn_reference(scores[0][0].numpy(), 0.03, 3), atol=2e-5)
+
+
+def test_a_step_in_parts_has_the_codes_of_the_whole_and_the_gradients_of_its_parts() -> None:
+    """Without BatchNorm between samples (evaluation mode) parts change nothing; with it the statistics are a part's."""
+    gradients, losses, reported = [], [], []
+    for parts in (1, 2, 4):
+        method, network = small_method(queue=8, queue_start=0, accumulate=parts)
+        network.eval()
+        fabric = Fabric(accelerator="cpu", devices=1)
+        stages = Stages(torch.device("cpu"))
+        model = fabric.setup_module(network)
+        for step in range(3):
+            network.zero_grad(set_to_none=True)
+            run = whole_step if parts == 1 else step_in_parts
+            loss = run(fabric, model, method, views(step), step, stages)
+            method.after_step(step)
+        losses.append(float(loss))
+        reported.append([line["loss"] for line in method.telemetry.read()])
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-5)
+    assert reported[1] == pytest.approx(reported[0], rel=1e-5)
+    for other in gradients[1:]:
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_the_first_pass_of_a_step_in_parts_leaves_the_running_statistics_alone() -> None:
+    method, network = small_method(accumulate=2)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    expected = deepcopy(network)
+    halves = [
+        torch.cat([block.tensor_split(2, 1)[part] for block in views(0)[0].split([8, 8], 1)], 1) for part in (0, 1)
+    ]
+    for half in halves:
+        expected([half], [4, 4])
+    step_in_parts(fabric, fabric.setup_module(network), method, views(0), 0, Stages(torch.device("cpu")))
+    for name, value in expected.state_dict().items():
+        if "running" in name:
+            torch.testing.assert_close(network.state_dict()[name], value)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_running_statistics() -> None:
+    method, network = small_method(queue=8, queue_start=0)
+    optimizer = make_optimizer(network.parameters(), 0.5, 0.9)
+    for step, poison in enumerate((True, False, True)):
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        queue = [features.clone() for features in method.queue.features]
+        batch = views(step)
+        if poison:
+            batch[0][0, 3] = float("nan")
+        optimizer.zero_grad(set_to_none=True)
+        loss = method.loss(network, batch, step)
+        loss.backward()
+        good = all_finite(loss.detach(), gradient_norm(network))
+        assert bool(good) is not poison
+        optimizer.found_inf = 1.0 - good
+        scale_gradients(network.parameters(), 0.001, 1e-6)
+        optimizer.step()
+        method.after_step(step, good > 0)
+        network.load_state_dict({k: torch.nan_to_num(v, 0.0) for k, v in network.state_dict().items()})
+        moved = [not torch.allclose(a, b, atol=1e-6) for a, b in zip(before, network.parameters(), strict=True)]
+        assert any(moved) is not poison
+        assert all(torch.isfinite(features).all() for features in method.queue.features)
+        assert all(torch.isfinite(state["momentum_buffer"]).all() for state in optimizer.state.values())
+        if poison and step:
+            assert all(torch.equal(features, old) for features, old in zip(method.queue.features, queue, strict=True))
 
 
 def test_frozen_prototypes_stay_bit_identical_under_momentum_and_decay() -> None:
@@ -194,7 +264,7 @@ def test_frozen_prototypes_stay_bit_identical_under_momentum_and_decay() -> None
     start = [matrix.detach().clone() for matrix in network.prototypes.matrices]
     for step in range(5):
         optimizer.zero_grad(set_to_none=True)
-        method.loss(network, views(step), [8, 8], step).backward()
+        method.loss(network, views(step), step).backward()
         method.after_backward(step)
         scale_gradients(network.parameters(), 0.001, 0.1)
         optimizer.step()
@@ -208,7 +278,7 @@ def test_frozen_prototypes_stay_bit_identical_under_momentum_and_decay() -> None
 def test_the_loss_of_a_step_is_that_of_the_equations() -> None:
     method, network = small_method()
     network.eval()
-    loss = method.loss(network, views(0), [8, 8], 0)
+    loss = method.loss(network, views(0), 0)
     with torch.no_grad():
         z, _ = network(views(0), [8, 8])
     expected = []
@@ -228,7 +298,8 @@ def test_telemetry_reports_what_happened_per_modality() -> None:
         scores = [unit(2, 6, 16, seed=step + n) @ unit(k, 16, seed=50 + n).T for n, k in enumerate((4, 8))]
         codes = [torch.softmax(block / 0.1, 2) for block in scores]
         features = [unit(6, 16, seed=step + 5 * n) for n in range(2)]
-        telemetry.add(losses, codes, scores, features)
+        telemetry.add(codes, scores, features)
+        telemetry.add_losses(losses)
         for n in range(2):
             rows[n].append(
                 {

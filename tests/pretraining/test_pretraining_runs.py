@@ -41,7 +41,7 @@ SMALL = {
     "probe_every": 6,
     "checkpoint_every": 4,
 }
-TIMES = {"seconds", "images_per_second", "data_wait"}
+TIMES = {"seconds", "images_per_second", "time", "slowest"}
 
 
 def options(settings: dict) -> list[str]:

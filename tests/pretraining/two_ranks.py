@@ -47,8 +47,8 @@ def run(counts: list[list[int]], rank: int, ranks: int, steps: int) -> dict:
         convert_batchnorm(network, "cpu")
     network = network.double()  # so that what differs is not rounding
     model = DistributedDataParallel(network) if ranks > 1 else network
-    method = Swav(settings, network, rank, ranks, torch.device("cpu"))
     total = [sum(row[number] for row in counts) for number in range(2)]
+    method = Swav(settings, network, rank, counts if ranks > 1 else [total], torch.device("cpu"))
     for step in range(steps):
         joined = make_views(total, step)
         first = [sum(counts[r][number] for r in range(rank)) if ranks > 1 else 0 for number in range(2)]
@@ -58,7 +58,7 @@ def run(counts: list[list[int]], rank: int, ranks: int, steps: int) -> dict:
             for group in range(2)
         ]
         network.zero_grad(set_to_none=True)
-        loss = method.loss(model, groups, mine, step)
+        loss = method.loss(model, groups, step)
         loss.backward()
         if step < steps - 1:
             method.after_step(step)

@@ -66,7 +66,15 @@ def pretraining_lines(steps: int = 400) -> list[dict[str, Any]]:
                 "learning_rate": 1.2 * min(step / 100, 0.5 + 0.5 * math.cos(math.pi * progress)),
                 "gradient_norm": 1.2,
                 "images_per_second": 210 + 6 * generator.normal(),
-                "data_wait": 0.03,
+                "time": {
+                    "data": 0.03,
+                    "views": 0.1,
+                    "encoder": 0.8,
+                    "method": 0.05,
+                    "communication": 0.0,
+                    "rest": 0.02,
+                },
+                "slowest": "encoder",
                 "skipped": 0,
                 "modalities": modalities,
             }

@@ -16,7 +16,7 @@ from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining import Settings, load_recipe, resolve, run_pretraining
+from scoutview.pretraining import Conduct, Settings, load_recipe, resolve, run_pretraining
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
 from scoutview.training.run_folder import timestamp
@@ -33,6 +33,8 @@ def pretrain(
     recipe: str = "small_cpu",
     init: Path | None = None,
     changed_store: Literal["refuse", "accept"] = "refuse",
+    stop_after: float | None = None,
+    profile: bool = False,
     **settings: Any,
 ) -> Path:
     """Pretrain an encoder on the unlabelled images of one or more stores.
@@ -46,6 +48,9 @@ def pretrain(
         recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
         init: Run folder, encoder file or published ResNet weights to start from instead of random ones.
         changed_store: Whether a run may continue on stores that have changed, so that batches come in another order.
+        stop_after: Hours after which a checkpoint is written and the command ends, to be continued by the next one. On
+            SIGTERM or SIGUSR1 it does the same.
+        profile: Record a few steps: a trace and a table of where their time goes, in the folder `profile` of the run.
         settings: Settings that replace those of the recipe.
 
     Returns:
@@ -92,13 +97,18 @@ def pretrain(
         write_view_sheets(archive, resolved, initial.preprocessing if initial else Preprocessing(), out / "views")
     run.listeners.append(lambda line: _show(console, line, resolved))
     try:
-        run_pretraining(archive, resolved, run, fabric, provenance, initial)
+        conduct = Conduct(None if stop_after is None else 3600 * stop_after, profile)
+        stopped = run_pretraining(archive, resolved, run, fabric, provenance, initial, conduct)
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
         run.close()
         raise
     run.close()
-    run.manifest({**manifest, "status": "finished"})
+    run.manifest({**manifest, "status": f"stopped: {stopped}" if stopped else "finished"})
+    if stopped:
+        if fabric.global_rank == 0:
+            print(f"stopped ({stopped}) behind a checkpoint: the same command goes on from it")
+        return out
     if fabric.global_rank == 0:
         write_report([out], out / "report.html", "Pretraining report")
         print(f"encoder: {out / 'encoder.safetensors'}")
@@ -204,7 +214,8 @@ def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
         left = (settings.recipe.steps - line["step"]) * line["seconds"] / max(line["step"], 1)
         console.print(
             f"step {line['step']}/{settings.recipe.steps}: {losses}; {line['images_per_second']:.0f} images/s, "
-            f"{line['data_wait']:.0%} waiting for data, {left / 60:.1f} min left",
+            f"{line['time'][line['slowest']]:.0%} {line['slowest']}, {line['time']['data']:.0%} waiting for data, "
+            f"{left / 60:.1f} min left",
             highlight=False,
             soft_wrap=True,
         )

@@ -5,6 +5,7 @@ or for volumes [volume, 1, depth, row, column], to features [image, F].
 """
 
 from scoutview.encoders.architectures import InputSize, Network, make_encoder
+from scoutview.encoders.checkpointing import checkpoint_blocks, running_statistics_kept
 from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.embedding import embed_images
 from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrained_encoder
@@ -20,12 +21,14 @@ __all__ = [
     "Projector",
     "ResNet",
     "at_least_fp32",
+    "checkpoint_blocks",
     "embed_images",
     "is_foreign",
     "load_encoder",
     "load_foreign",
     "make_encoder",
     "open_encoder",
+    "running_statistics_kept",
     "save_encoder",
     "untrained_encoder",
 ]

@@ -3,7 +3,7 @@
 In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
 """
 
-from scoutview.pretraining.loop import run_pretraining
+from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
 
-__all__ = ["Recipe", "Settings", "load_recipe", "resolve", "run_pretraining"]
+__all__ = ["Conduct", "Recipe", "Settings", "load_recipe", "resolve", "run_pretraining"]

@@ -1,10 +1,9 @@
-"""The training loop, top to bottom: data, views, loss, backward, check, step, telemetry, probe, checkpoint."""
+"""The training loop, top to bottom: data, views, forward, backward, check, step, telemetry, probe, checkpoint."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +14,32 @@ from torch import Tensor
 
 from scoutview.batches import Archive, BatchPlan, TrainingBatch, view_loader
 from scoutview.batches.loader import ViewDataset
-from scoutview.encoders import Encoder, make_encoder, save_encoder
-from scoutview.errors import RunError
+from scoutview.encoders import Encoder, checkpoint_blocks, make_encoder, running_statistics_kept, save_encoder
+from scoutview.errors import RunError, UsageError
+from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES, collapse_warning
 from scoutview.pretraining.damage import DamageCount
+from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import (
     LabelTask,
     RunFolder,
+    Stages,
+    Stop,
+    all_reduce,
     convert_batchnorm,
     cosine_with_warmup,
     knn_probe,
     latest_checkpoint,
     load_checkpoint,
+    make_optimizer,
     probe_tasks,
     save_checkpoint,
     scale_gradients,
+    slowest,
+    watch_gradients,
 )
 from scoutview.training.run_folder import read_metrics
 from scoutview.views import render_views
@@ -52,6 +59,17 @@ class Progress:
     warned: bool = False
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """How a run is carried out, which changes nothing of its result.
+
+    seconds: after so many a checkpoint is written and the run ends, to be continued. profile: record some steps.
+    """
+
+    seconds: float | None = None
+    profile: bool = False
+
+
 def run_pretraining(
     archive: Archive,
     settings: Settings,
@@ -59,7 +77,8 @@ def run_pretraining(
     fabric: Fabric,
     provenance: dict[str, Any],
     initial: Encoder | None = None,
-) -> Encoder:
+    conduct: Conduct | None = None,
+) -> str:
     """Train until `steps`, from the run's newest checkpoint if it has one, and write the encoder file.
 
     Args:
@@ -69,27 +88,49 @@ def run_pretraining(
         fabric: device, precision and ranks.
         provenance: kept in the encoder file.
         initial: weights to start from instead of random ones.
+        conduct: limits and records of this part of the run.
+
+    Returns:
+        "" when the run is finished, else why it stopped early, behind a checkpoint.
 
     Raises:
         RunError: if the loss stays non-finite, or a stored image is damaged (more than a few, if they are replaced).
     """
+    conduct = conduct or Conduct()
     recipe = settings.recipe
+    device = fabric.device
+    keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
     selections = archive.select(recipe.splits, recipe.where)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
+    share = plan.share // fabric.world_size
+    if share % recipe.accumulate:
+        raise UsageError(
+            f"accumulate {recipe.accumulate} cannot part the {share} images that a rank has of each modality: use one "
+            f"of {', '.join(str(number) for number in range(1, share + 1) if share % number == 0)}"
+        )
 
     torch.manual_seed(recipe.seed)
     encoder = initial.network if initial else make_encoder(recipe.encoder)
+    if recipe.checkpoint_activations:
+        checkpoint_blocks(encoder)
     network = SwavNetwork(encoder, settings.projector_hidden, recipe.projection, list(settings.prototypes.values()))
     if fabric.world_size > 1:
-        convert_batchnorm(network, fabric.device.type)
-    network.to(fabric.device)
+        convert_batchnorm(network, device.type)
+    network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, foreach=True)
-    method = Swav(settings, network, fabric.global_rank, fabric.world_size, fabric.device)
+    if settings.compile:
+        network.compile_encoder()
+    optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
+    counts = [[share] * len(plan.modalities)] * fabric.world_size
+    method = Swav(settings, network, fabric.global_rank, counts, device)
     progress = Progress()
     restore(run, network, optimizer, method, progress)
+    skips = torch.tensor([progress.skipped, progress.skipped_in_a_row], device=device)
     model, wrapped = fabric.setup(network, optimizer)
+    stages = Stages(device)
+    if fabric.world_size > 1:
+        watch_gradients(model._forward_module, stages)
 
     dataset = ViewDataset(
         archive,
@@ -107,90 +148,119 @@ def run_pretraining(
         ranks=fabric.world_size,
         workers=settings.workers,
     )
-    tasks = probe_tasks(archive, PROBE_IMAGES) if settings.probe_every and fabric.global_rank == 0 else []
-    counts = [plan.share // fabric.world_size] * len(plan.modalities)
+    writes = fabric.global_rank == 0
+    tasks = probe_tasks(archive, PROBE_IMAGES) if settings.probe_every and writes else []
     sizes = recipe.view_settings().view_sizes()
     finished = Encoder(recipe.encoder, encoder, preprocessing, settings.input_size, provenance)
-    clock, damage = Clock(), DamageCount(fabric.global_rank)
+    damage = DamageCount(fabric.global_rank)
     recent = deque((line for line in read_metrics(run.path) if "modalities" in line), maxlen=LINES)
+    profile = Profile(run.path / "profile", stages) if conduct.profile and writes else None
+    reason = ""
 
     network.train()
-    while progress.step < recipe.steps:
-        step = progress.step
-        batch: TrainingBatch = clock.waiting(lambda: next(loader))
-        damage.add(batch, run)
-        rate = cosine_with_warmup(step, recipe.steps, recipe.warmup, recipe.learning_rate, recipe.final_learning_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    with Stop(conduct.seconds, fabric.world_size) as stop:
+        stages.mark("rest")
+        while progress.step < recipe.steps and not reason:
+            step = progress.step
+            stop.ask()
+            batch: TrainingBatch = next(loader)
+            stages.mark("data")
+            damage.add(batch, run)
+            rate = cosine_with_warmup(
+                step, recipe.steps, recipe.warmup, recipe.learning_rate, recipe.final_learning_rate
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
-        views = render_views(batch.views.to(fabric.device), sizes)
-        loss = method.loss(model, views, counts, step)
-        wrapped.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        method.after_backward(step)
+            views = render_views(batch.views.to(device), sizes)
+            stages.mark("views")
+            wrapped.zero_grad(set_to_none=True)
+            if recipe.accumulate == 1:
+                loss = whole_step(fabric, model, method, views, step, stages)
+            else:
+                loss = step_in_parts(fabric, model, method, views, step, stages)
+            method.after_backward(step)
 
-        norm = gradient_norm(network)
-        if all_finite(loss.detach(), norm, fabric.world_size):
+            norm = gradient_norm(network)
+            good = all_finite(loss, norm)
+            optimizer.found_inf = 1.0 - good  # type: ignore[attr-defined]
             scale_gradients(network.parameters(), recipe.trust, recipe.weight_decay)
             wrapped.step()
-            method.after_step(step)
-            progress.skipped_in_a_row = 0
-        else:
-            progress.skipped += 1
-            progress.skipped_in_a_row += 1
-            if progress.skipped_in_a_row >= recipe.skip_limit:
-                raise diverged(run, network, batch, float(loss), float(norm))
-        progress.step = step = step + 1
+            method.after_step(step, good > 0)
+            skips = torch.where(good > 0, skips * skips.new_tensor([1, 0]), skips + 1)
+            progress.step = step = step + 1
+            stages.mark("method")
 
-        if step % recipe.log_every == 0 or step == recipe.steps:
-            log_step(
-                run,
-                plan,
-                method,
-                progress,
-                loss=loss,
-                norm=norm,
-                rate=rate,
-                clock=clock,
-                recipe=settings,
-                recent=recent,
-            )
-        if tasks and (step % settings.probe_every == 0 or step == recipe.steps):
-            probe_step(run, archive, finished, tasks, progress, fabric.device.type, settings)
-            network.train()
-        if step % settings.checkpoint_every == 0 or step == recipe.steps:
-            if fabric.global_rank == 0:
-                save_checkpoint(
-                    run.path / "checkpoints", step, state_of(network, optimizer, method, progress), recipe.keep
-                )
-            fabric.barrier()
+            logged = step % recipe.log_every == 0 or step == recipe.steps
+            saved = step % settings.checkpoint_every == 0 or step == recipe.steps
+            reason = stop.agreed()
+            if logged or saved or reason:
+                progress.skipped, progress.skipped_in_a_row = skips.tolist()
+                if progress.skipped_in_a_row >= recipe.skip_limit:
+                    raise diverged(run, network, batch, float(loss), float(norm))
+            if logged:
+                log_step(run, plan, method, progress, loss, norm, rate, stages, settings, recent)
+            if tasks and (step % settings.probe_every == 0 or step == recipe.steps):
+                probe_step(run, archive, finished, tasks, progress, device.type, settings)
+                network.train()
+            if saved or reason:
+                if writes:
+                    state = state_of(network, optimizer, method, progress)
+                    save_checkpoint(run.path / "checkpoints", step, state, recipe.keep)
+                fabric.barrier()
+            stages.mark("rest")
+            if profile is not None and profile.step():
+                profile = None
 
-    if fabric.global_rank == 0:
+    if progress.step < recipe.steps:
+        return reason
+    if writes:
         save_encoder(finished, run.path / "encoder.safetensors")
     fabric.barrier()
-    return finished
+    return ""
 
 
-class Clock:
-    """Time since the last log line, and the part of it spent waiting for data."""
+def whole_step(fabric: Fabric, model: Any, method: Swav, views: Sequence[Tensor], step: int, stages: Stages) -> Tensor:
+    """Forward and backward with all images at once; the loss, detached."""
+    projections, scores = model(views, method.counts[method.rank])
+    stages.mark("encoder")
+    loss = method.loss_of(scores, method.codes(projections, scores, step))
+    stages.mark("method")
+    fabric.backward(loss)
+    stages.mark("communication" if method.ranks > 1 else "encoder")
+    return loss.detach()
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.waited = 0.0
 
-    def waiting(self, fetch: Callable[[], TrainingBatch]) -> TrainingBatch:
-        """Run `fetch` and count its time as waiting."""
-        before = time.monotonic()
-        result = fetch()
-        self.waited += time.monotonic() - before
-        return result
+def step_in_parts(
+    fabric: Fabric, model: Any, method: Swav, views: Sequence[Tensor], step: int, stages: Stages
+) -> Tensor:
+    """The same with a part of the images at a time: once without gradients for the codes of all, then again for these.
 
-    def lap(self) -> tuple[float, float]:
-        """(seconds, share of them spent waiting) since the last lap."""
-        seconds = time.monotonic() - self.began
-        share = self.waited / max(seconds, 1e-9)
-        self.began, self.waited = time.monotonic(), 0.0
-        return seconds, share
+    Codes are balanced over the whole batch, as without parts; BatchNorm sees one part.
+    """
+    parts = method.recipe.accumulate
+    mine = method.counts[method.rank]
+    counts = [count // parts for count in mine]
+    blocks = [[block.tensor_split(parts, 1) for block in group.split(mine, dim=1)] for group in views]
+    split = [[torch.cat([block[part] for block in group], dim=1) for group in blocks] for part in range(parts)]
+    with torch.no_grad(), running_statistics_kept(method.network):
+        seen = [model(part, counts) for part in split]
+    stages.mark("encoder")
+    features = [projections.split(counts, dim=1) for projections, _ in seen]
+    projections = torch.cat([torch.cat(column, dim=1) for column in zip(*features, strict=True)], dim=1)
+    scores = [torch.cat(column, dim=1) for column in zip(*(scores for _, scores in seen), strict=True)]
+    codes = [block.tensor_split(parts, 1) for block in method.codes(projections, scores, step)]
+    stages.mark("method")
+    total = projections.new_zeros(())
+    for number, part in enumerate(split):
+        last = number == parts - 1
+        with fabric.no_backward_sync(model, enabled=not last):
+            _, scores = model(part, counts)
+            loss = method.loss_of(scores, [block[number] for block in codes])
+            fabric.backward(loss)
+        total += loss.detach()
+    stages.mark("communication" if method.ranks > 1 else "encoder")
+    return total
 
 
 def gradient_norm(network: torch.nn.Module) -> Tensor:
@@ -200,12 +270,9 @@ def gradient_norm(network: torch.nn.Module) -> Tensor:
     return norm
 
 
-def all_finite(loss: Tensor, norm: Tensor, ranks: int) -> bool:
-    """The same answer on all ranks: are loss and gradients finite everywhere?"""
-    good = (torch.isfinite(loss) & torch.isfinite(norm)).float()
-    if ranks > 1:
-        dist.all_reduce(good, op=dist.ReduceOp.MIN)
-    return bool(good)
+def all_finite(loss: Tensor, norm: Tensor) -> Tensor:
+    """The same answer on all ranks, on the device: 1.0 if loss and gradients are finite everywhere, else 0.0."""
+    return all_reduce((torch.isfinite(loss) & torch.isfinite(norm)).float(), dist.ReduceOp.MIN)
 
 
 def diverged(run: RunFolder, network: torch.nn.Module, batch: TrainingBatch, loss: float, norm: float) -> RunError:
@@ -224,37 +291,38 @@ def log_step(
     plan: BatchPlan,
     method: Swav,
     progress: Progress,
-    *,
     loss: Tensor,
     norm: Tensor,
     rate: float,
-    clock: Clock,
-    recipe: Settings,
+    stages: Stages,
+    settings: Settings,
     recent: deque[dict[str, Any]],
 ) -> None:
     """Write a line of metrics, a warning when losses stay at ln K, and its end when they no longer do."""
     telemetry = method.telemetry.read()
-    seconds, waited = clock.lap()
+    seconds, shares = stages.lap()
     passes = plan.passes(progress.step)
     modalities = {
         name: {**values, "passes": passes[name]} for name, values in zip(plan.modalities, telemetry, strict=True)
     }
-    steps = (progress.step - 1) % recipe.recipe.log_every + 1
+    recipe = settings.recipe
+    steps = (progress.step - 1) % recipe.log_every + 1
     line = {
         "step": progress.step,
         "seconds": round(run.seconds(), 3),
         "loss": sum(values["loss"] for values in telemetry) / len(telemetry),
         "learning_rate": rate,
         "gradient_norm": float(norm),
-        "images_per_second": recipe.recipe.batch_size * steps / seconds,
-        "data_wait": waited,
+        "images_per_second": recipe.batch_size * steps / seconds,
+        "time": shares,
+        "slowest": slowest(shares),
         "skipped": progress.skipped,
         "modalities": modalities,
     }
     run.log(line)
     if run.writes:
         recent.append(line)
-        message = collapse_warning(recent, recipe)
+        message = collapse_warning(recent, settings)
         if message and not progress.warned:
             run.log({"step": progress.step, "event": "collapse", "message": message})
         elif progress.warned and not message:

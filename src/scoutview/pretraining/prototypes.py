@@ -32,6 +32,10 @@ class Prototypes(nn.Module):
         """
         with torch.autocast(projections.device.type, enabled=False):
             blocks = at_least_fp32(projections).split(list(counts), dim=1)
+            if len(set(counts)) == 1 and len({len(matrix) for matrix in self.matrices}) == 1:
+                joined = torch.stack([block.flatten(0, 1) for block in blocks])
+                scores = torch.bmm(joined, torch.stack(list(self.matrices)).transpose(1, 2))
+                return list(scores.unflatten(1, (len(projections), counts[0])).unbind())
             return [block @ matrix.T for block, matrix in zip(blocks, self.matrices, strict=True)]
 
     def freeze(self) -> None:

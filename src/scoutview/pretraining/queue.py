@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional as F
 
 from scoutview.errors import RunError
+from scoutview.training import gather_samples
 
 
 class FeatureQueue:
@@ -34,16 +33,26 @@ class FeatureQueue:
         return self.features[modality][:, rank * length // ranks : (rank + 1) * length // ranks]
 
     @torch.no_grad()
-    def enqueue(self, projections: Sequence[Tensor]) -> None:
-        """Put this step's features [code crop, sample, F], per modality, in front; the oldest fall out."""
+    def enqueue(
+        self, projections: Sequence[Tensor], counts: Sequence[Sequence[int]], good: Tensor | None = None
+    ) -> None:
+        """Put this step's features [code crop, sample, F], per modality, in front; the oldest fall out.
+
+        counts [rank][modality]: samples of each rank. good: whether they are finite; else the newest stand twice.
+        """
         if not any(queue.shape[1] for queue in self.features):
             return
-        for modality, block in enumerate(projections):
-            length = self.features[modality].shape[1]
+        everything = gather_samples(torch.cat(list(projections), dim=1).detach(), [sum(row) for row in counts])
+        parts = iter(everything.split([count for row in counts for count in row], dim=1))
+        ranks = [[next(parts) for _ in row] for row in counts]
+        for modality, queue in enumerate(self.features):
+            length = queue.shape[1]
             if length == 0:
                 continue
-            joined = gather_samples(block.detach())
-            self.features[modality] = torch.cat([joined, self.features[modality]], dim=1)[:, :length].contiguous()
+            joined = torch.cat([row[modality] for row in ranks], dim=1)[:, :length]
+            if good is not None:
+                joined = torch.where(good, joined, queue[:, : joined.shape[1]])
+            self.features[modality] = torch.cat([joined, queue[:, : length - joined.shape[1]]], dim=1)
             self.filled[modality] = min(self.filled[modality] + joined.shape[1], length)
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,17 +66,3 @@ class FeatureQueue:
                 raise RunError(f"the checkpoint's queue is {tuple(stored.shape)}, this run's {tuple(mine.shape)}")
             mine.copy_(stored)
         self.filled = list(state["filled"])
-
-
-def gather_samples(block: Tensor) -> Tensor:
-    """Join [crop, sample, F] of all ranks along the samples, in the order of the ranks; counts may differ."""
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
-        return block
-    ranks = dist.get_world_size()
-    counts = [torch.zeros(1, dtype=torch.long, device=block.device) for _ in range(ranks)]
-    dist.all_gather(counts, torch.tensor([block.shape[1]], device=block.device))
-    sizes = [int(count) for count in counts]
-    padded = F.pad(block, (0, 0, 0, max(sizes) - block.shape[1])).contiguous()
-    parts = [torch.empty_like(padded) for _ in range(ranks)]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[:, :size] for part, size in zip(parts, sizes, strict=True)], dim=1)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from scoutview.errors import UsageError
-from scoutview.training import resolve_precision, resolve_workers
+from scoutview.training import resolve_compile, resolve_precision, resolve_workers
 from scoutview.training.devices import Precision
 from scoutview.views import ViewSettings
 
@@ -37,6 +37,9 @@ class Recipe:
         seed: of weights, order and views.
         workers: loader processes per rank.
         precision: bf16, fp32 or auto.
+        compile: whether torch compiles the encoder.
+        accumulate: parts in which a rank's batch goes through the encoder; codes are balanced over the whole batch.
+        checkpoint_activations: compute blocks of the encoder again for the backward pass instead of keeping them.
         splits: which splits are used; test is left out so that it stays a test.
         where: an SQL expression over the catalog; images that do not pass it are left out (docs/filters.md).
         damaged: what to do about an image whose checksum is wrong: raise, or replace it by the next of its lane, up to
@@ -80,6 +83,9 @@ class Recipe:
     seed: int = 0
     workers: int | Auto = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool | Auto = "auto"
+    accumulate: int = 1
+    checkpoint_activations: bool = False
     splits: tuple[str, ...] = ("train", "validation")
     where: str | None = None
     damaged: Literal["raise", "replace"] = "raise"
@@ -119,6 +125,7 @@ class Recipe:
         problems = [
             (self.steps < 1, f"steps {self.steps} must be 1 or more"),
             (self.batch_size < 1, f"batch_size {self.batch_size} must be 1 or more"),
+            (self.accumulate < 1, f"accumulate {self.accumulate} must be 1 or more"),
             (len(self.crops) != len(self.sizes), f"crops {self.crops} and sizes {self.sizes} must be of one length"),
             (views < 2, f"crops {self.crops} give {views} view: swapped prediction needs two or more"),
             (min(self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
@@ -164,6 +171,7 @@ class Settings:
     input_size: int
     workers: int
     precision: Precision
+    compile: bool
     probe_every: int
     checkpoint_every: int
     reasons: dict[str, str]
@@ -281,6 +289,8 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
     reasons |= {"workers": reason} if reason else {}
     precision, reason = resolve_precision(recipe.precision)
     reasons |= {"precision": reason} if reason else {}
+    compiled, reason = resolve_compile(recipe.compile)
+    reasons |= {"compile": reason} if reason else {}
     if recipe.probe_every == "auto":
         reasons["probe_every"] = "ten probes a run, at most one in 20 steps"
     if recipe.checkpoint_every == "auto":
@@ -293,6 +303,7 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         input_size=size,
         workers=workers,
         precision=precision,
+        compile=compiled,
         probe_every=max(recipe.steps // 10, 20) if recipe.probe_every == "auto" else recipe.probe_every,
         checkpoint_every=(
             min(max(recipe.steps // 20, 20), 1000) if recipe.checkpoint_every == "auto" else recipe.checkpoint_every

@@ -13,7 +13,7 @@ from scoutview.batches.loader import ViewSample, collate_views
 from scoutview.encoders import make_encoder
 from scoutview.pretraining.recipe import Recipe, resolve
 from scoutview.pretraining.swav import Swav, SwavNetwork
-from scoutview.training import make_fabric, scale_gradients
+from scoutview.training import make_fabric, make_optimizer, scale_gradients
 from scoutview.views import render_views
 
 MOST_STEPS = 10
@@ -62,8 +62,10 @@ def _measure(
         fabric.device
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=recipe.momentum, foreach=True)
-    method = Swav(settings, network, 0, 1, fabric.device)
+    if settings.compile:
+        network.compile_encoder()
+    optimizer = make_optimizer(network.parameters(), 1e-6, recipe.momentum)
+    method = Swav(settings, network, 0, [[share] * len(samples)], fabric.device)
     model, wrapped = fabric.setup(network, optimizer)
     chosen = [part[place % len(part)] for part in samples for place in range(share)]
     batch = collate_views(chosen, 1)
@@ -76,7 +78,7 @@ def _measure(
         start = _now(fabric)
         groups = render_views(batch.views.to(fabric.device), sizes)
         middle = _now(fabric)
-        loss = method.loss(model, groups, [share] * len(samples), recipe.queue_start)
+        loss = method.loss(model, groups, recipe.queue_start)
         wrapped.zero_grad(set_to_none=True)
         fabric.backward(loss)
         scale_gradients(network.parameters(), recipe.trust, recipe.weight_decay)

@@ -30,7 +30,7 @@ def swapped_prediction(
     return losses
 
 
-def global_mean(losses: Sequence[Tensor], global_count: Tensor | int, ranks: int) -> Tensor:
+def global_mean(losses: Sequence[Tensor], global_count: int, ranks: int) -> Tensor:
     """Local sum x ranks / global count: gradients averaged over ranks are those of the mean over the global batch.
 
     A rank without a sample contributes 0, with gradients.

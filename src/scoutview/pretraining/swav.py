@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from scoutview.encoders import Network, Projector
@@ -26,6 +25,12 @@ class SwavNetwork(nn.Module):
         self.encoder = encoder
         self.projector = Projector(encoder.features, hidden, projection)
         self.prototypes = Prototypes(prototypes, projection)
+        # Not a module of its own: a compiled encoder has the same weights under the same names.
+        self.encode: Callable[[Tensor], Tensor] = self.encoder.__call__
+
+    def compile_encoder(self) -> None:
+        """Have torch compile the encoder: one graph per size of view."""
+        self.encode = torch.compile(self.encoder)
 
     def forward(self, groups: Sequence[Tensor], counts: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """groups: views of equal shape, [view, image, 1, row, column]; counts: images per modality, in order.
@@ -34,74 +39,80 @@ class SwavNetwork(nn.Module):
         shape go through the encoder together, and all through the projector at once, as BatchNorm is to see them.
         """
         images = groups[0].shape[1]
-        features = [self.encoder(group.flatten(0, 1)) for group in groups]
+        features = [self.encode(group.flatten(0, 1)) for group in groups]
         projections = self.projector(torch.cat(features)).unflatten(0, (-1, images))
         return projections, self.prototypes(projections, counts)
 
 
 class Swav:
-    """One step's loss, and the state beside the network: queues and telemetry."""
+    """One step's codes and loss, and the state beside the network: queues and telemetry.
 
-    def __init__(self, settings: Settings, network: SwavNetwork, rank: int, ranks: int, device: torch.device) -> None:
+    counts [rank][modality]: samples of every rank in a step, which are the same in all steps.
+    """
+
+    def __init__(
+        self, settings: Settings, network: SwavNetwork, rank: int, counts: Sequence[Sequence[int]], device: torch.device
+    ) -> None:
         self.settings = settings
         self.recipe = settings.recipe
         self.network = network
-        self.rank, self.ranks = rank, ranks
-        crops = len(self.recipe.code_crops)
-        self.queue = FeatureQueue(list(settings.queue.values()), crops, self.recipe.projection, device)
-        share = self.recipe.batch_size // len(settings.prototypes) // ranks
-        self.telemetry = Telemetry(list(settings.prototypes.values()), share, ranks, device)
+        self.rank, self.ranks, self.counts = rank, len(counts), [list(row) for row in counts]
+        self.total = sum(sum(row) for row in counts)
+        self.crops = list(self.recipe.code_crops)
+        self.queue = FeatureQueue(list(settings.queue.values()), len(self.crops), self.recipe.projection, device)
+        share = self.recipe.batch_size // len(settings.prototypes) // self.ranks
+        self.telemetry = Telemetry(list(settings.prototypes.values()), share, self.ranks, device)
         self._fresh: list[Tensor] = []
 
-    def loss(self, model: Any, groups: Sequence[Tensor], counts: Sequence[int], step: int) -> Tensor:
+    def loss(self, model: Any, groups: Sequence[Tensor], step: int) -> Tensor:
         """The loss of this rank's samples (Eq. 1 and 4), scaled so that ranks average to the global batch's mean.
 
         model: the network, possibly wrapped for several ranks.
         """
-        projections, scores = model(groups, counts)
-        crops = list(self.recipe.code_crops)
-        detached = projections.detach()
-        code_features = [block[crops] for block in detached.split(list(counts), dim=1)]
-        codes = self._codes([block.detach()[crops] for block in scores], step)
-        losses = swapped_prediction(scores, codes, crops, self.recipe.temperature)
-        self._fresh = code_features
-        self.telemetry.add(
-            [loss.detach() for loss in losses],
-            codes,
-            [block.detach()[crops] for block in scores],
-            [block[0] for block in code_features],
-        )
-        return global_mean(losses, self._global_count(sum(counts), projections.device), self.ranks)
+        projections, scores = model(groups, self.counts[self.rank])
+        return self.loss_of(scores, self.codes(projections, scores, step))
 
-    def _codes(self, scores: Sequence[Tensor], step: int) -> list[Tensor]:
-        """Codes [code crop, sample, K_m] per modality; a full queue takes part in the balance."""
+    @torch.no_grad()
+    def codes(self, projections: Tensor, scores: Sequence[Tensor], step: int) -> list[Tensor]:
+        """Codes [code crop, sample, K_m] per modality, of all samples of the step; a full queue takes part.
+
+        projections [view, sample, F]; scores per modality [view, sample, K_m].
+        """
+        features = [block[self.crops] for block in projections.detach().split(self.counts[self.rank], dim=1)]
+        scored = [block.detach()[self.crops] for block in scores]
         blocks: list[Tensor] = []
-        for number, block in enumerate(scores):
+        for number, block in enumerate(scored):
             matrix = self.network.prototypes.matrices[number].detach()
             waiting: Tensor | None = None
             if step >= self.recipe.queue_start and self.queue.ready(number):
                 waiting = self.queue.slice_of(number, self.rank, self.ranks) @ matrix.T
             blocks += list(block if waiting is None else torch.cat([block, waiting], dim=1))
-        balanced = iter(sinkhorn_codes(blocks, self.recipe.epsilon, self.recipe.sinkhorn_rounds))
-        return [torch.stack([next(balanced)[: block.shape[1]] for _ in range(block.shape[0])]) for block in scores]
+        counts = [count for count in self.counts[self.rank] for _ in self.crops]
+        balanced = iter(sinkhorn_codes(blocks, self.recipe.epsilon, self.recipe.sinkhorn_rounds, counts))
+        codes = [torch.stack([next(balanced) for _ in self.crops]) for _ in scored]
+        self._fresh = features
+        self.telemetry.add(codes, scored, [block[0] for block in features])
+        return codes
 
-    def _global_count(self, local: int, device: torch.device) -> Tensor | int:
-        if self.ranks == 1:
-            return local
-        count = torch.tensor(float(local), device=device)
-        dist.all_reduce(count)
-        return count
+    def loss_of(self, scores: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
+        """The loss of some or all samples of the step, given their codes; parts of a step add up to its loss."""
+        losses = swapped_prediction(scores, codes, self.crops, self.recipe.temperature)
+        self.telemetry.add_losses([loss.detach() for loss in losses])
+        return global_mean(losses, self.total, self.ranks)
 
     def after_backward(self, step: int) -> None:
         """Frozen prototypes lose their gradient; before anything looks at gradients."""
         if step < self.recipe.freeze_prototypes:
             self.network.prototypes.freeze()
 
-    def after_step(self, step: int) -> None:
-        """Once the optimizer has stepped: prototypes that moved back to the sphere, features into the queue."""
+    def after_step(self, step: int, good: Tensor | None = None) -> None:
+        """Once the optimizer has stepped: prototypes that moved back to the sphere, features into the queue.
+
+        good: whether the step was finite, so that the optimizer made it.
+        """
         if step >= self.recipe.freeze_prototypes:
             self.network.prototypes.normalise()
-        self.queue.enqueue(self._fresh)
+        self.queue.enqueue(self._fresh, self.counts, good)
 
     def state_dict(self) -> dict[str, Any]:
         """Queues and telemetry."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from scoutview.training import all_reduce
 
 SAMPLES_PER_PROTOTYPE = 20
 """Prototype use is counted over at least this many samples per prototype."""
@@ -31,21 +32,24 @@ class Telemetry:
         self.assigned = [torch.full((length,), -1, dtype=torch.int32, device=device) for length in lengths]
 
     @torch.no_grad()
-    def add(
-        self, losses: Sequence[Tensor], codes: Sequence[Tensor], scores: Sequence[Tensor], features: Sequence[Tensor]
-    ) -> None:
-        """Take in one step, per modality: losses [sample], codes and scores of the code crops [crop, sample, K],
-        projections of the first code crop [sample, F]."""
-        for number, (loss, code, score, feature) in enumerate(zip(losses, codes, scores, features, strict=True)):
-            count = loss.shape[0]
+    def add(self, codes: Sequence[Tensor], scores: Sequence[Tensor], features: Sequence[Tensor]) -> None:
+        """Take in one step, per modality: codes and scores of the code crops [crop, sample, K], projections of the
+        first code crop [sample, F]."""
+        for number, (code, score, feature) in enumerate(zip(codes, scores, features, strict=True)):
+            count = code.shape[1]
             if count == 0:
                 continue
             entropy = -(code * torch.log(code.clamp_min(1e-30))).sum(2).mean(0).sum()
             spread = feature.std(0, correction=0).mean() * count
-            self.sums[number] += torch.stack([loss.sum(), entropy, spread, loss.new_tensor(float(count))])
+            self.sums[number, 1:] += torch.stack([entropy, spread, spread.new_full((), float(count))])
             # The argmax of the scores: codes are equipartitioned and would show every prototype in use.
             newest = score[0].argmax(1).to(torch.int32)
             self.assigned[number] = torch.cat([newest, self.assigned[number]])[: len(self.assigned[number])]
+
+    @torch.no_grad()
+    def add_losses(self, losses: Sequence[Tensor]) -> None:
+        """Take in the losses [sample] of samples of the step, per modality."""
+        self.sums[:, 0] += torch.stack([loss.sum() for loss in losses])
 
     def read(self) -> list[dict[str, float]]:
         """Means since the last reading, over all ranks, per modality; resets the sums."""
@@ -54,11 +58,8 @@ class Telemetry:
             torch.bincount(assigned[assigned >= 0].long(), minlength=count)
             for assigned, count in zip(self.assigned, self.prototypes, strict=True)
         ]
-        if self.ranks > 1:
-            dist.all_reduce(sums)
-            joined = torch.cat(counts)
-            dist.all_reduce(joined)
-            counts = list(joined.split(self.prototypes))
+        all_reduce(sums)
+        counts = list(all_reduce(torch.cat(counts)).split(self.prototypes))
         self.sums.zero_()
         lines = []
         for row, used, count in zip(sums.tolist(), counts, self.prototypes, strict=True):

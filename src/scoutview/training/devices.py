@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 Precision = Literal["bf16-mixed", "32-true"]
 
@@ -31,6 +33,17 @@ def resolve_precision(wanted: str) -> tuple[Precision, str]:
     return "32-true", "the processor has no bf16 instructions, in which case bf16 is emulated and slow"
 
 
+def resolve_compile(wanted: bool | str) -> tuple[bool, str]:
+    """(whether torch compiles the encoder, reason). `auto` does on GPUs that Triton serves."""
+    if isinstance(wanted, bool):
+        return wanted, ""
+    if not torch.cuda.is_available():
+        return False, "no GPU: on a CPU it was not measured to pay"
+    if importlib.util.find_spec("triton") is None:
+        return False, "torch needs Triton to compile for a GPU, and it is not installed"
+    return True, "a GPU with Triton"
+
+
 def resolve_workers(wanted: int | str, ranks_here: int) -> tuple[int, str]:
     """(loader processes per rank, reason). `auto` leaves a core to each rank's own work, and takes at most 8."""
     if isinstance(wanted, int):
@@ -50,7 +63,8 @@ def make_fabric(precision: Precision) -> Fabric:
         accelerator=device(),
         devices=local,
         num_nodes=max(total // local, 1),
-        strategy="ddp" if total > 1 else "auto",
+        # Buffers are those of BatchNorm, which are the same on all ranks already.
+        strategy=DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False) if total > 1 else "auto",
         precision=precision,
     )
     fabric.launch()

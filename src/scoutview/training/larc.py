@@ -16,7 +16,7 @@ def scale_gradients(parameters: Iterable[Tensor], trust: float, weight_decay: fl
 
     No clipping, every parameter (biases and BatchNorm too), as SwAV trains. Where |p| or |g| is 0, g stays as it
     is: a bias that starts at zero takes its first step at the plain learning rate. Parameters without a gradient
-    (frozen prototypes) are passed over.
+    (frozen prototypes) are passed over. All lists are handled by torch's own loops; nothing waits for the device.
     """
     kept = [parameter for parameter in parameters if parameter.grad is not None]
     if not kept:
@@ -27,6 +27,7 @@ def scale_gradients(parameters: Iterable[Tensor], trust: float, weight_decay: fl
     ratio = trust * parameter_norms / (gradient_norms + weight_decay * parameter_norms + _TINY)
     active = (parameter_norms > 0) & (gradient_norms > 0)
     factors = torch.where(active, ratio, torch.ones_like(ratio))
-    decays = torch.where(active, torch.full_like(ratio, weight_decay), torch.zeros_like(ratio))
-    torch._foreach_add_(gradients, torch._foreach_mul(kept, list(decays.unbind())))
     torch._foreach_mul_(gradients, list(factors.unbind()))
+    if weight_decay:
+        decays = torch.where(active, weight_decay * ratio, torch.zeros_like(ratio))
+        torch._foreach_addcmul_(gradients, kept, list(decays.unbind()))

@@ -19,6 +19,8 @@ from scoutview.errors import UsageError
 from scoutview.files import finite, write_json, write_text
 
 _ARCHIVES = ("archive", "earlier_archives")
+_CONDUCT = ("workers", "compile", "checkpoint_activations", "keep")
+"""Settings that change nothing of the result, which may differ from machine to machine."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class RunFolder:
         earlier: list[Any] = []
         if file.exists():
             known = read_config(self.path)
-            keys = {*known, *config} - {"reasons", *_ARCHIVES}
+            keys = {*known, *config} - {"reasons", *_ARCHIVES, *_CONDUCT}
             differing = sorted(key for key in keys if _plain(known.get(key)) != _plain(config.get(key)))
             if differing:
                 changes = ", ".join(f"{key}: {known.get(key)} -> {config.get(key)}" for key in differing[:4])
