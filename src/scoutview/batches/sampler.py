@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -47,8 +48,8 @@ class Draws:
         return Draw(self.step, int(self.positions[number]), index, tuple(spares))
 
     def __iter__(self) -> Iterator[Draw]:
-        for position, (index, *spares) in zip(self.positions.tolist(), self.indices.T.tolist(), strict=True):
-            yield Draw(self.step, position, index, tuple(spares))
+        spares = map(tuple, self.indices[1:].T.tolist())
+        return map(Draw, repeat(self.step), self.positions.tolist(), self.indices[0].tolist(), spares)
 
 
 @dataclass(frozen=True)
