@@ -128,7 +128,7 @@ class Store:
             return self.catalog()
 
     def merged_catalog(self) -> Path | None:
-        """The file with all rows, as `merged_path`, after its checksum was verified; it is made again when it differs.
+        """The file with all rows, as `merged_path`, after its seal was verified; without a whole one it is made again.
 
         Raises:
             RunError: if a catalog file is damaged.
@@ -137,7 +137,7 @@ class Store:
         if merged is None:
             return None
         try:
-            verify(merged)
+            verify(merged, sealed=True)
         except OSError:
             merged.unlink(missing_ok=True)
             return self.merged_path()
