@@ -1,7 +1,9 @@
 """Batches from a bucket whose every answer takes 20 ms, against the same batches from disk: equal, and how fast.
 
-A real S3 server (moto) runs in a process of its own on this machine and takes its share of the cores: its processor
-time is printed. The cache is empty at the start of every run from the bucket, and a second pass reads from it.
+The server answers what a store needs of S3 (GET with a range, HEAD, the listing) from a folder, without looking at
+signatures, with a thread per connection and sendfile. It runs in a process of its own on this machine and takes its
+share of the cores, which is printed. The cache is empty at the start of every run from the bucket, and a second pass
+reads from it.
 
 Run: python benchmarks/bucket.py [--images 2000] [--steps 40]
 """
@@ -15,17 +17,22 @@ import os
 import resource
 import shutil
 import tempfile
+import threading
 import time
+from datetime import UTC, datetime
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 import numpy as np
 
 from scoutview.batches import Archive, BatchPlan, view_loader
 from scoutview.batches.loader import ViewDataset
 from scoutview.images import MODALITIES, Image, encode_spectrum, radial_spectrum
-from scoutview.objects import bucket_of
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.store import Store, StoreWriter, make_record
 from scoutview.store.shards import Keys
@@ -71,40 +78,85 @@ def loaded(path: str, steps: int) -> tuple[float, str]:
     return images / (time.perf_counter() - begin), digest.hexdigest()
 
 
-def serve(pipe: Connection) -> None:
-    """An S3 server with latency, until the pipe says stop; then it tells its processor time."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
+class S3Request(BaseHTTPRequestHandler):
+    """One connection; every answer comes after LATENCY."""
 
-    class Silent(WSGIRequestHandler):
-        def log(self, *_: Any, **__: Any) -> None:
-            """Nothing."""
+    protocol_version = "HTTP/1.1"
+    root: Path
 
-    application = DomainDispatcherApplication(create_backend_app)
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
 
-    def late(environ: dict[str, Any], start: Any) -> Any:
+    def do_HEAD(self) -> None:
+        """Size and stamp of an object."""
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        """An object, a range of it, or the listing of a bucket."""
         time.sleep(LATENCY)
-        return application(environ, start)
+        url = urlsplit(self.path)
+        _, bucket, *key = unquote(url.path).split("/", 2)
+        query = parse_qs(url.query)
+        if "list-type" in query:
+            self._send(200, self._listing(query.get("prefix", [""])[0]))
+            return
+        path = self.root / "".join(key)
+        if bucket != BUCKET or not path.is_file():
+            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            return
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            begin, end = 0, size
+            if asked := self.headers.get("Range"):
+                first, last = asked.removeprefix("bytes=").split("-")
+                begin, end = int(first), min(int(last) + 1, size)
+            self._send(
+                206 if asked else 200,
+                b"",
+                Content_Length=str(end - begin),
+                Content_Range=f"bytes {begin}-{end - 1}/{size}",
+                ETag=stamp_of(path),
+                Last_Modified=formatdate(path.stat().st_mtime, usegmt=True),
+            )
+            if self.command == "GET":
+                self.connection.sendfile(stream, begin, end - begin)
 
-    server = make_server("127.0.0.1", 0, late, threaded=True, request_handler=Silent)
+    def _listing(self, prefix: str) -> bytes:
+        entries = []
+        for path in sorted(self.root.rglob("*")):
+            key = path.relative_to(self.root).as_posix()
+            if key.startswith(prefix) and path.is_file() and not path.name.startswith("."):
+                changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+                entries.append(
+                    f"<Contents><Key>{escape(key)}</Key><LastModified>{changed}</LastModified>"
+                    f"<ETag>{escape(stamp_of(path))}</ETag><Size>{path.stat().st_size}</Size></Contents>"
+                )
+        content = f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(entries)}</ListBucketResult>"
+        return content.encode()
+
+    def _send(self, status: int, body: bytes, **headers: str) -> None:
+        """Status, headers (with _ for - in their names) and body; with `Content_Length` the body follows."""
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def stamp_of(path: Path) -> str:
+    """What S3 calls an entity tag."""
+    return f'"{path.stat().st_size:x}-{path.stat().st_mtime_ns:x}"'
+
+
+def serve(pipe: Connection) -> None:
+    """A server of the folder that comes through the pipe, until it says stop; it tells its processor time."""
+    S3Request.root = pipe.recv()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), S3Request)
     pipe.send(server.server_port)
-    import threading
-
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while pipe.recv() != "stop":
         usage = resource.getrusage(resource.RUSAGE_SELF)
         pipe.send(usage.ru_utime + usage.ru_stime)
-
-
-def upload(folder: Path, prefix: str) -> None:
-    """Copy a store into the bucket by another client."""
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    client.create_bucket(Bucket=BUCKET)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            client.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(folder).as_posix()}")
 
 
 def main() -> None:
@@ -116,16 +168,14 @@ def main() -> None:
     here, there = multiprocessing.get_context("spawn").Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
     server.start()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{here.recv()}", "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "none",
-        "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    bucket_of.cache_clear()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["SCOUTVIEW_CACHE"] = str(folder / "cache")
+        here.send(folder)
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{here.recv()}", "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "SCOUTVIEW_CACHE": str(folder / "cache"),
+        }  # fmt: skip
         make_store(folder / "store", options.images)
-        upload(folder / "store", "store")
         url = f"s3://{BUCKET}/store"
         Store.open(folder / "store").merged_catalog()
         disk, cold, warm, digests, busy = [], [], [], set(), []
