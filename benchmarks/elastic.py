@@ -17,6 +17,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def plan_of(path: Path) -> tuple[Archive, BatchPlan]:
     return archive, BatchPlan.make(archive.select(), BATCH, 7)
 
 
-def read_images(archive: Archive, draws: list[Draw]) -> list[tuple[int, int, int]]:
+def read_images(archive: Archive, draws: Iterable[Draw]) -> list[tuple[int, int, int]]:
     """(position, index, checksum of the pixels) of the images of a batch."""
     found = []
     for draw in draws:

@@ -2,9 +2,10 @@
 
 The catalog is synthetic (72% CT, 25% MR, 1.2% X-ray, the rest ultrasound, a file per shard of 256 MB), without shards.
 Keys of files and hashes of pixels, which nothing here reads, are constant. About 25 GB and an hour on one core;
---images makes it smaller. With --folder the catalog stays there, and another run measures it again.
+--images makes it smaller. With --folder the catalog stays there, and another run measures it again. --plans measures
+nothing but the plans, in half a minute: of as many images, whose splits and series are made in memory.
 
-Run: python benchmarks/sampler.py [--images 105000000] [--folder FOLDER]
+Run: python benchmarks/sampler.py [--images 105000000] [--folder FOLDER] [--plans]
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoutview.batches import Archive, BatchPlan
+from scoutview.batches import Archive, BatchPlan, Selection
+from scoutview.batches.selection import Joined
 from scoutview.files import write_json
 from scoutview.store import ImageRow, Store, open_index
 from scoutview.store.catalog import SCHEMA
@@ -208,15 +210,55 @@ def once_per_epoch(plan: BatchPlan, modality: str) -> bool:
     lanes = plan.lanes[plan.modalities.index(modality)]
     count = len(lanes.selection)
     shown: npt.NDArray[np.int64] = np.concatenate(
-        [lanes.at(step, 0, plan.share) for step in range(-(-count // plan.share))]
+        [lanes.at([step], 0, plan.share)[0] for step in range(-(-count // plan.share))]
     )
     return bool(np.array_equal(np.sort(shown[:count]), lanes.selection.indices(0, count)))
 
 
-def plan_times(plan: BatchPlan, ranks: int) -> list[float]:
+def plan_times(plan: BatchPlan, ranks: int, first: int = 1000) -> list[float]:
     """Seconds of each of 512 plans of a rank, one after the other; what the first one costs is the resume."""
-    plan.batch(999, 0, ranks)
-    return [seconds(partial(plan.batch, step, 0, ranks))[0] for step in range(1000, 1512)]
+    plan.batch(first - 1, 0, ranks)
+    return [seconds(partial(plan.batch, step, 0, ranks))[0] for step in range(first, first + 512)]
+
+
+def plan_figures(plan: BatchPlan) -> dict[str, Any]:
+    """How long plans take; in some of the later steps all lanes of CT and of MR begin their second window."""
+    times = {ranks: np.array(plan_times(plan, ranks)) * 1e3 for ranks in (1, 8)}
+    later = {ranks: np.array(plan_times(plan, ranks, 7900)) * 1e3 for ranks in (1, 8)}
+    objects = np.array([seconds(partial(list, plan.batch(step)))[0] for step in range(100)]) * 1e3
+    return {
+        "plan of a rank's batch of 120, mean, ms": (times[8].mean(), "<= 1"),
+        "plan of a rank's batch of 120, slowest, ms": (times[8].max(), "no bar"),
+        "plan of the global batch of 960, mean, ms": (times[1].mean(), "<= 1"),
+        "plan of the global batch of 960, slowest, ms": (times[1].max(), "no bar"),
+        "the four at steps 7,900 to 8,411, ms": (
+            [float(f"{value:.3g}") for ranks in (8, 1) for value in (later[ranks].mean(), later[ranks].max())],
+            "no bar",
+        ),
+        "960 draws as objects, which loader processes make of their parts, ms": (objects.mean(), "no bar"),
+    }
+
+
+def plan_in_memory(images: int) -> BatchPlan:
+    """The plan of a catalog that was never written, with the splits and series of `make_catalog`."""
+    generator = np.random.default_rng(0)
+    selections, first = {}, 0
+    for modality, share in SHARE.items():
+        count = round(images * share)
+        lengths = generator.integers(1, 2 * PER_SERIES[modality], 2 * count // PER_SERIES[modality] + 1)
+        series = np.repeat(np.arange(len(lengths), dtype=np.uint32), lengths)[:count]
+        chosen = generator.random(count // PER_SHARD[modality] + 1) < 0.8
+        flags = chosen.repeat(PER_SHARD[modality])[:count]
+        selections[modality] = Selection.of(flags, Joined.of([series], [0]), first)
+        first += count
+    return BatchPlan.make(selections, BATCH, 0)
+
+
+def report(figures: dict[str, Any]) -> None:
+    """A line per figure."""
+    for name, (value, bar) in figures.items():
+        shown = value if isinstance(value, list) else f"{value:.3g}"
+        print(f"{name}: {shown} (bar: {bar})")
 
 
 def main() -> None:
@@ -224,7 +266,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=105_000_000)
     parser.add_argument("--folder", type=Path, help="keep the catalog here")
+    parser.add_argument("--plans", action="store_true", help="measure plans of images in memory alone")
     arguments = parser.parse_args()
+    if arguments.plans:
+        report(plan_figures(plan_in_memory(arguments.images)))
+        return
     store = (arguments.folder or Path(tempfile.mkdtemp())) / "store"
     figures: dict[str, Any] = {}
     try:
@@ -241,7 +287,7 @@ def main() -> None:
         generator = np.random.default_rng(0)
         steps = generator.integers(0, 500_000, 4).tolist()
         resumes = [seconds(partial(resume, plan, step))[0] for step in steps]
-        times = {ranks: plan_times(plan, ranks) for ranks in (1, 8)}
+        plans = plan_figures(plan)
         with duckdb.connect() as connection:
             connection.execute(f"CREATE VIEW catalog AS SELECT * FROM read_parquet('{merged}')")
             counts = seconds(lambda: connection.execute(COUNTS).fetchall())[0]
@@ -253,9 +299,7 @@ def main() -> None:
             f"private memory of {NODE_RANKS} ranks, imports of torch included, GB": (total, "<= 3"),
             "of it archive and plan, GB": (added, "<= 3"),
             "resume at a random step, slowest, s": (max(resumes), "<= 1"),
-            "plan of a rank's batch of 120, mean, ms": (1e3 * float(np.mean(times[8])), "<= 1"),
-            "plan of a rank's batch of 120, slowest, ms": (1e3 * max(times[8]), "no bar"),
-            "plan of the global batch of 960, mean, ms": (1e3 * float(np.mean(times[1])), "<= 1"),
+            **plans,
             "counts by modality and split, s": (counts, "<= 10"),
             "distinct patients and series, s": (distinct, "no bar"),
             f"global batches that are the same on {', '.join(map(str, RANKS))} ranks": (float(np.mean(exact)), ">= 1"),
@@ -265,8 +309,7 @@ def main() -> None:
         if not arguments.folder:
             shutil.rmtree(store.parent, ignore_errors=True)
     print(json.dumps({"batches compared": len(exact)}))
-    for name, (value, bar) in figures.items():
-        print(f"{name}: {value:.3g} (bar: {bar})")
+    report(figures)
 
 
 if __name__ == "__main__":

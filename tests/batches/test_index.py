@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -133,3 +134,19 @@ def test_splits_of_annotations_hold_and_labels_reach_their_images(tmp_path: Path
         assert selected == indices
     assert archive.labelled("kind") == [index for index, row in enumerate(archive.rows) if row.series == "s1"]
     assert set(archive.label_values("kind", archive.labelled("kind"))) == {"odd"}
+
+
+def test_a_start_without_annotations_does_not_read_the_merged_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has gigabytes at 10^8 images, and every rank of a node would read them."""
+    store = make_store(tmp_path / "store", images=4)
+    expected = {name: len(selection) for name, selection in Archive.open([store.path]).select(("train",)).items()}
+    shutil.rmtree(store.path / "annotations")
+
+    def unwanted(_: Store) -> None:
+        raise AssertionError("the merged catalog is read")
+
+    monkeypatch.setattr(Store, "merged_catalog", unwanted)
+    selections = Archive.open([store.path]).select(("train",))
+    assert {name: len(selection) for name, selection in selections.items()} == expected

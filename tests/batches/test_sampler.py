@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scoutview.batches import BatchPlan, Selection
-from scoutview.batches import sampler as sampler_module
+from scoutview.batches import lanes as lanes_module
 from scoutview.batches.selection import CHUNK, Joined
 from scoutview.errors import UsageError
 
@@ -57,8 +57,8 @@ def test_orders_differ_between_epochs_seeds_and_modalities() -> None:
 def test_the_global_batch_is_the_same_on_any_number_of_ranks(ranks: int) -> None:
     plan = make_plan()
     for step in (0, 1, 17):
-        whole = plan.batch(step)
-        parts = [make_plan(ranks=ranks).batch(step, rank, ranks) for rank in range(ranks)]
+        whole = list(plan.batch(step))
+        parts = [list(make_plan(ranks=ranks).batch(step, rank, ranks)) for rank in range(ranks)]
         joined = sorted(itertools.chain(*parts), key=lambda draw: draw.position)
         assert joined == whole
         for part in parts:
@@ -68,7 +68,37 @@ def test_the_global_batch_is_the_same_on_any_number_of_ranks(ranks: int) -> None
 
 
 def test_any_step_can_be_asked_for_first() -> None:
-    assert make_plan().batch(123) == [*make_plan().batches(0, 124)][123]
+    assert list(make_plan().batch(123)) == list([*make_plan().batches(0, 124)][123])
+
+
+def test_steps_may_be_asked_for_in_any_order_and_by_any_rank_of_one_plan() -> None:
+    plan = make_plan()
+    for step, rank, ranks in [(70, 1, 2), (3, 0, 1), (71, 1, 2), (33, 2, 4), (70, 0, 2), (2, 3, 4), (34, 2, 4)]:
+        assert list(plan.batch(step, rank, ranks)) == list(make_plan(ranks=ranks).batch(step, rank, ranks))
+
+
+def test_a_lane_shows_its_blocks_in_the_order_of_generators_that_are_made_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a run goes on with the images that it would have seen before an update."""
+    monkeypatch.setattr(lanes_module, "BLOCK", 10)
+    monkeypatch.setattr(lanes_module, "WINDOW", 2)
+    share, count, seed = 4, 45, 5
+    plan = BatchPlan.make({"ct": selection_of(np.zeros(share * count, dtype=int))}, share, seed)
+    for epoch, lane in itertools.product(range(3), range(share)):
+
+        def shuffled(length: int, purpose: int, epoch: int = epoch, lane: int = lane) -> list[int]:
+            counter = [0, 0, epoch, (lane << 32) + purpose]
+            bits = np.random.Philox(key=seed + 2**64, counter=counter)
+            return np.random.Generator(bits).permutation(length).tolist()
+
+        blocks = [list(range(lane * count + 9 * block, lane * count + 9 * block + 9)) for block in range(5)]
+        order = shuffled(5, 0)
+        expected = []
+        for window, part in enumerate((order[:2], order[2:4], order[4:])):
+            images = [image for block in part for image in blocks[block]]
+            expected += [images[place] for place in shuffled(len(images), window + 1)]
+        assert [plan.batch(step)[lane].index for step in range(epoch * count, (epoch + 1) * count)] == expected
 
 
 def series_plan(per_series: list[int], batch: int, seed: int) -> tuple[BatchPlan, list[int]]:
@@ -83,8 +113,8 @@ def test_slices_of_a_series_do_not_meet_when_there_are_four_series_per_place(
 ) -> None:
     """In lanes of one block and of many, in windows of one block and of several, over four epochs."""
     if window < 8:
-        monkeypatch.setattr(sampler_module, "BLOCK", 64 // window)
-    monkeypatch.setattr(sampler_module, "WINDOW", window)
+        monkeypatch.setattr(lanes_module, "BLOCK", 64 // window)
+    monkeypatch.setattr(lanes_module, "WINDOW", window)
     generator = np.random.default_rng(seed)
     plan, series = series_plan([int(count) for count in generator.integers(1, 16, 120)], 10, seed)
     assert plan.lanes[0].separates_series
@@ -109,8 +139,8 @@ def test_series_that_fill_a_lane_are_not_promised_to_be_kept_apart() -> None:
 def test_a_lane_shows_one_part_of_the_archive_and_reads_few_stretches_of_it_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sampler_module, "BLOCK", 10)
-    monkeypatch.setattr(sampler_module, "WINDOW", 3)
+    monkeypatch.setattr(lanes_module, "BLOCK", 10)
+    monkeypatch.setattr(lanes_module, "WINDOW", 3)
     plan = BatchPlan.make({"ct": selection_of(np.arange(4003))}, 8, 0)
     lanes = np.array([[draw.index for draw in plan.batch(step)] for step in range(2001)]).T
     for number, lane in enumerate(lanes):

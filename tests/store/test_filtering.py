@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from samples import make_store
 
 from scoutview.batches import Archive
-from scoutview.errors import UsageError
+from scoutview.errors import RunError, UsageError
 from scoutview.store import Annotation, ImageRow, Store, add_annotations, passing_rows, read_annotations
 
 
@@ -58,6 +59,42 @@ def test_an_archive_selects_what_passes_in_its_splits(store: Store) -> None:
         }
         names = np.array([int(row.series[1:]) for row in found])
         assert (np.diff(names) >= 0).all()
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
+
+
+def test_a_flipped_byte_of_the_merged_catalog_never_changes_what_passes(tmp_path: Path) -> None:
+    """DuckDB, which reads it, checks no page: a damaged file has to be made again before."""
+    store = make_store(tmp_path / "store", images=8)
+    expression = "nbytes > 7000 and split = 'train' or low < 40"
+    expected = passing_rows(store, expression).tolist()
+    merged = store.merged_catalog()
+    assert merged is not None
+    data = merged.read_bytes()
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    places = [*range(0, len(data), 2999), *range(end - 12, end, 3), *range(len(data) - 8, len(data))]
+    for place in places:
+        merged.write_bytes(flipped(data, place))
+        assert passing_rows(store, expression).tolist() == expected, place
+        assert merged.read_bytes() == data, place
+
+
+def test_a_flipped_byte_of_annotations_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", images=8)
+    expression = "image in (select target from annotations where value = '1')"
+    expected = passing_rows(store, expression).tolist()
+    file = sorted((store.path / "annotations").glob("*.parquet"))[0]
+    data = file.read_bytes()
+    refused = 0
+    for place in [*range(0, len(data) - 8, 331), *range(len(data) - 8, len(data))]:
+        file.write_bytes(flipped(data, place))
+        try:
+            assert passing_rows(store, expression).tolist() == expected, place
+        except RunError:
+            refused += 1
+    assert refused >= 5
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from scoutview.batches import shared
-from scoutview.batches.sampler import BatchPlan, Draw
+from scoutview.batches.sampler import BatchPlan, Draw, Draws
 from scoutview.store import DamagedRecordError
 
 AHEAD = 2
@@ -89,8 +89,8 @@ class _Reader(Dataset[Any], Generic[Batch]):
     fetch: Callable[[list[Draw]], None] | None
     coming: _Coming = field(default_factory=_Coming)
 
-    def __getitems__(self, task: list[list[Draw]]) -> Any:
-        draws, following = task
+    def __getitems__(self, task: list[Draws]) -> Any:
+        draws, following = list(task[0]), [draw for batch in task[1:] for draw in batch]
         if self.fetch is not None:
             self.coming.fetch(self.fetch, draws, following)
         try:
@@ -137,15 +137,15 @@ class _Batches:
     ranks: int
     workers: int
 
-    def __iter__(self) -> Iterator[list[list[Draw]]]:
-        """Each batch with the next one of its worker, which get them in turn; the last ones have none."""
-        waiting: deque[list[Draw]] = deque()
+    def __iter__(self) -> Iterator[list[Draws]]:
+        """Each batch with the next one of its worker, which get them in turn; the last ones alone."""
+        waiting: deque[Draws] = deque()
         for batch in self.plan.batches(self.first, self.last, self.rank, self.ranks):
             waiting.append(batch)
             if len(waiting) > self.workers:
                 yield [waiting.popleft(), batch]
         while waiting:
-            yield [waiting.popleft(), []]
+            yield [waiting.popleft()]
 
     def __len__(self) -> int:
         return self.last - self.first

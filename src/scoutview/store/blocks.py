@@ -54,10 +54,11 @@ class BlockCache:
             FileNotFoundError: the object is gone.
             OSError: the server does not answer, or the disk is full.
         """
-        numbers = _blocks_of(wanted)
-        data = b"".join(self._block(wanted, number) for number in numbers)
-        begin = wanted.begin - numbers[0] * BLOCK
-        return data[begin : begin + wanted.length]
+        parts = []
+        for number in _blocks_of(wanted):
+            begin = wanted.begin - number * BLOCK
+            parts.append(self._part(wanted, number, max(begin, 0), min(begin + wanted.length, BLOCK)))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def fetch(self, wanted: Sequence[Range]) -> None:
         """Have the blocks of many ranges here soon: what is missing is asked for together; failures show in `read`."""
@@ -77,14 +78,14 @@ class BlockCache:
         for number in _blocks_of(wanted):
             self._path(wanted, number).unlink(missing_ok=True)
 
-    def _block(self, wanted: Range, number: int) -> bytes:
-        path = self._path(wanted, number)
+    def _part(self, wanted: Range, number: int, begin: int, end: int) -> bytes:
+        """Bytes begin, ..., end - 1 of a block, fewer where the object ends."""
         try:
-            data = path.read_bytes()
-            os.utime(path)  # the least used go first
-            return data
+            with self._path(wanted, number).open("rb", buffering=0) as file:
+                os.utime(file.fileno())  # the least used go first
+                return os.pread(file.fileno(), end - begin, begin)
         except FileNotFoundError:
-            return self._get(wanted, number, 1)
+            return self._get(wanted, number, 1)[begin:end]
 
     def _fetch_run(self, wanted: Range, run: Sequence[tuple[str, int]]) -> None:
         with suppress(OSError):
@@ -140,8 +141,13 @@ class BlockCache:
                 held -= size
 
     def _path(self, wanted: Range, number: int) -> Path:
-        name = hashlib.sha256(f"{self.url}/{wanted.key}".encode()).hexdigest()[:24]
-        return self.folder / ("first" if wanted.first else "later") / name / str(number)
+        return self.folder / ("first" if wanted.first else "later") / _name(f"{self.url}/{wanted.key}") / str(number)
+
+
+@lru_cache(maxsize=4096)
+def _name(url: str) -> str:
+    """What the folder of an object's blocks is called."""
+    return hashlib.sha256(url.encode()).hexdigest()[:24]
 
 
 def _blocks_of(wanted: Range) -> range:

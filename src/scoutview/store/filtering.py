@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from scoutview.errors import UsageError
+from scoutview.errors import RunError, UsageError
 from scoutview.store.annotations import SCHEMA as ANNOTATIONS
 from scoutview.store.annotations import annotation_files
 from scoutview.store.catalog import ImageRow
@@ -47,10 +47,7 @@ def passing_rows(store: Store, expression: str) -> npt.NDArray[np.bool_]:
         _check_expression(connection, expression)
         source = f"read_parquet({_texts([str(merged)])}, file_row_number = true)"
         connection.execute(f"CREATE VIEW catalog AS SELECT * FROM {source}")
-        if statements:
-            connection.execute(f"CREATE VIEW annotations AS {_STATEMENTS.format(files=_texts(statements))}")
-        else:
-            connection.register("annotations", ANNOTATIONS.empty_table())
+        _add_annotations(connection, store, statements)
         flags = np.zeros(connection.execute("SELECT count(*) FROM catalog").fetchall()[0][0], dtype=np.bool_)
         try:
             passing = connection.sql(f"SELECT file_row_number FROM catalog WHERE (\n{expression}\n)")
@@ -60,6 +57,19 @@ def passing_rows(store: Store, expression: str) -> npt.NDArray[np.bool_]:
             columns = ", ".join(field.name for field in fields(ImageRow))
             raise UsageError(f"where {expression!r}: {_cause(error)}; the catalog has the columns {columns}") from error
     return flags
+
+
+def _add_annotations(connection: duckdb.DuckDBPyConnection, store: Store, files: list[str]) -> None:
+    if not files:
+        connection.register("annotations", ANNOTATIONS.empty_table())
+        return
+    try:
+        connection.execute(f"CREATE VIEW annotations AS {_STATEMENTS.format(files=_texts(files))}")
+    except duckdb.Error as error:  # the length of a footer is not under the seal
+        raise RunError(
+            f"the annotations of {store.path} cannot be read ({_cause(error)}): scoutview fsck {store.path} names the "
+            "damaged file; remove it and add its labels again"
+        ) from error
 
 
 def _check_expression(connection: duckdb.DuckDBPyConnection, expression: str) -> None:

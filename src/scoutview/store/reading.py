@@ -97,8 +97,7 @@ class Store:
 
     def snapshot(self) -> str:
         """16 hex digits that name the set of images: a hash over the (content-named) shards."""
-        names = "\n".join(f"{modality}/{name.removesuffix('.parquet')}" for modality, name in self._listing())
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
+        return _snapshot(self._listing())
 
     def _listing(self) -> list[tuple[str, str]]:
         """(modality, name) of the catalog files, sorted; paths of 10^5 files would take seconds."""
@@ -128,7 +127,7 @@ class Store:
             return self.catalog()
 
     def merged_catalog(self) -> Path | None:
-        """The file with all rows, as `merged_path`, after its checksum was verified; it is made again when it differs.
+        """The file with all rows, as `merged_path`, after its seal was verified; without a whole one it is made again.
 
         Raises:
             RunError: if a catalog file is damaged.
@@ -137,7 +136,7 @@ class Store:
         if merged is None:
             return None
         try:
-            verify(merged)
+            verify(merged, sealed=True)
         except OSError:
             merged.unlink(missing_ok=True)
             return self.merged_path()
@@ -149,9 +148,10 @@ class Store:
         Raises:
             RunError: if a catalog file is damaged.
         """
-        if not self._listing():
+        listing = self._listing()
+        if not listing:
             return None
-        snapshot, folder = self.snapshot(), derived_folder(self.path)
+        snapshot, folder = _snapshot(listing), derived_folder(self.path)
         merged = folder / f"{snapshot}.parquet"
         if not merged.exists():
             with only_builder(folder):
@@ -286,6 +286,11 @@ class Store:
                 f"shard {path} cannot be read at byte {offset} ({error.strerror or error}): check the disk or the "
                 "connection, or restore the shard from a copy"
             ) from error
+
+
+def _snapshot(listing: Sequence[tuple[str, str]]) -> str:
+    names = "\n".join(f"{modality}/{name.removesuffix('.parquet')}" for modality, name in listing)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def _prefix(row: ImageRow | IndexRow, level: int) -> tuple[int, int]:

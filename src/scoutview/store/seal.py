@@ -37,20 +37,22 @@ def seal_stream(stream: BinaryIO) -> None:
     stream.write(_SEAL.pack(_MAGIC, pages, zlib.crc32(footer)) + footer)
 
 
-def verify(path: Path) -> None:
+def verify(path: Path, sealed: bool = False) -> None:
     """Read a Parquet file once and compare its seal, if it has one; a file that has not changed is not read again.
+
+    sealed: it must have one, which also finds damage to the seal's magic and to the length of the footer.
 
     Raises:
         OSError: if the file is missing, is no Parquet file, or is not as it was written.
     """
     state = path.stat()
-    _verify(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    _verify(path, sealed, state.st_size, state.st_mtime_ns, state.st_ino)
 
 
 @lru_cache(maxsize=4096)
-def _verify(path: Path, size: int, modified: int, inode: int) -> None:
+def _verify(path: Path, sealed: bool, size: int, modified: int, inode: int) -> None:
     with path.open("rb") as stream:
-        verify_stream(stream, size)
+        verify_stream(stream, size, sealed)
 
 
 def verify_stream(stream: BinaryIO, size: int, sealed: bool = False) -> None:
