@@ -200,13 +200,13 @@ def test_a_loss_that_is_not_finite_is_skipped_counted_and_ends_with_the_cause(
 ) -> None:
     from scoutview.pretraining import swav
 
-    true_loss = swav.Swav.loss
+    true_codes = swav.Swav.codes
 
-    def broken(self: object, model: object, groups: object, counts: object, step: int) -> torch.Tensor:
-        loss = true_loss(self, model, groups, counts, step)
-        return loss * float("nan") if step in bad else loss
+    def broken(self: object, projections: object, scores: object, step: int) -> list[torch.Tensor]:
+        codes = true_codes(self, projections, scores, step)
+        return [block * float("nan") for block in codes] if step in bad else codes
 
-    monkeypatch.setattr(swav.Swav, "loss", broken)
+    monkeypatch.setattr(swav.Swav, "codes", broken)
     bad = {1, 2}
     run = pretrain([small_store], out=tmp_path / "skipped", **{**SMALL, "steps": 6, "probe_every": 0})
     assert [line["skipped"] for line in read_metrics(run)] == [2, 2]

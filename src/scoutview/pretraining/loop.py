@@ -194,7 +194,7 @@ def run_pretraining(
             logged = step % recipe.log_every == 0 or step == recipe.steps
             saved = step % settings.checkpoint_every == 0 or step == recipe.steps
             reason = stop.agreed()
-            if logged or saved or reason:
+            if logged or saved or reason or device.type == "cpu":  # a GPU is not made to wait in every step
                 progress.skipped, progress.skipped_in_a_row = skips.tolist()
                 if progress.skipped_in_a_row >= recipe.skip_limit:
                     raise diverged(run, network, batch, float(loss), float(norm))

@@ -64,7 +64,7 @@ def make_fabric(precision: Precision) -> Fabric:
         devices=local,
         num_nodes=max(total // local, 1),
         # Buffers are those of BatchNorm, which are the same on all ranks already.
-        strategy=DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False) if total > 1 else "auto",
+        strategy=DDPStrategy(gradient_as_bucket_view=True, forward_sync_buffers=False) if total > 1 else "auto",
         precision=precision,
     )
     fabric.launch()

@@ -74,4 +74,5 @@ def watch_gradients(model: Any, stages: Stages) -> None:
             stages.mark("encoder")
         return future
 
+    hook.__annotations__ = {}  # torch wants its own types there, or nothing
     model.register_comm_hook(None, hook)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 UNIT = 32767
 """Pixels are int16 multiples of 1 / UNIT."""
@@ -76,7 +77,7 @@ def canvas_of(image: npt.NDArray[np.float32]) -> Canvas:
         if number + 1 < len(held):
             level = _halved_rows(_halved_rows(level, axes[0]).T, axes[1]).T
             level *= np.float32(1 / 64)
-    return Canvas(pixels, shape, float(image.mean()))
+    return Canvas(pixels, shape, float(torch.from_numpy(image).mean()))
 
 
 def _mirrored(places: npt.NDArray[np.int64], axis: float) -> npt.NDArray[np.int64]:
@@ -91,6 +92,10 @@ def _mirrored(places: npt.NDArray[np.int64], axis: float) -> npt.NDArray[np.int6
 def _mirror_rows(bordered: npt.NDArray[np.int16], axis: float) -> None:
     """Fill the border's rows, in place."""
     rows = len(bordered) - 2 * BORDER
+    if rows == axis and rows >= BORDER:  # the same without lists of places
+        bordered[:BORDER] = bordered[2 * BORDER - 1 : BORDER - 1 : -1]
+        bordered[-BORDER:] = bordered[-BORDER - 1 : -2 * BORDER - 1 : -1]
+        return
     outside = np.concatenate([np.arange(-BORDER, 0), np.arange(rows, rows + BORDER)])
     bordered[BORDER + outside] = bordered[BORDER + _mirrored(outside, axis)]
 

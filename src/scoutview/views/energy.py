@@ -75,9 +75,9 @@ def _narrow(fine: Tensor, factors: Tensor, grids: Grids) -> Tensor:
     window = grids.block + 2 * MARGIN
     blocks = fine.as_strided((views, grids.blocks, window, side), (side * side, grids.block * side, side, 1))
     rows = torch.matmul(first, blocks).view(views, grids.blocks, len(_FINE), grids.block, side)
-    rows = rows * factors[:, None, :, None, None]
     # [view, column, low-pass, row]: (column, low-pass) of a block lie one after the other.
-    turned = rows.permute(0, 4, 2, 1, 3).contiguous()
+    turned = rows.new_empty(views, side, len(_FINE), grids.blocks, grids.block)
+    torch.mul(rows.permute(0, 4, 2, 1, 3), factors[:, None, :, None, None], out=turned)
     count = grids.blocks * grids.block
     line = len(_FINE) * count
     columns = turned.as_strided(
