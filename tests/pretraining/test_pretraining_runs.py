@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +21,9 @@ from scoutview import merge, pretrain
 from scoutview.encoders import load_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.store import Annotation, Store, add_annotations
+from scoutview.training import latest_checkpoint
 from scoutview.training.run_folder import read_config, read_metrics
+from scoutview.training.stages import STAGES
 
 SMALL = {
     "encoder": "resnet18w0.25",
@@ -60,6 +64,12 @@ def learnt(run: Path) -> tuple[dict, list[dict]]:
     """What a run ends with: weights, and its lines without the times."""
     lines = [{key: value for key, value in line.items() if key not in TIMES} for line in read_metrics(run)]
     return load_encoder(run).network.state_dict(), lines
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def same(one: dict, other: dict) -> bool:
@@ -222,3 +232,53 @@ def test_a_modality_with_too_few_images_is_refused_before_anything_starts(tmp_pa
     make_store(tmp_path / "store", images=10)
     with pytest.raises(UsageError, match="modality xray has 8 images, its share of the batch is 16: use batch_size 32"):
         pretrain([tmp_path / "store"], out=tmp_path / "run", **{**SMALL, "batch_size": 64})
+
+
+def test_sigterm_on_one_of_two_ranks_ends_both_behind_a_checkpoint_and_the_run_goes_on(
+    small_store: Path, tmp_path: Path
+) -> None:
+    """One rank receives the signal, both stop after the same step; a single rank goes on to the end."""
+    out = tmp_path / "run"
+    settings = {**SMALL, "steps": 400, "batch_size": 16, "log_every": 1, "probe_every": 0, "checkpoint_every": 400}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environment |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
+    ranks = [
+        subprocess.Popen(
+            command(small_store, out, {**settings, "precision": "fp32"}),
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    while len(read_metrics(out)) < 3:
+        assert all(rank.poll() is None for rank in ranks)
+        time.sleep(0.1)
+    ranks[1].send_signal(signal.SIGTERM)
+    outputs = [rank.communicate(timeout=120) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    assert "behind a checkpoint: the same command goes on from it" in outputs[0][0]
+    stopped = max(line["step"] for line in read_metrics(out))
+    assert latest_checkpoint(out / "checkpoints").name == f"step-{stopped:09d}.pt"
+    assert json.loads((out / "manifest.json").read_text())["status"] == "stopped: another rank"
+    assert not (out / "encoder.safetensors").exists()
+    assert {line["slowest"] for line in read_metrics(out)} <= {"data", "views", "encoder", "method", "communication"}
+    again = pretrain([small_store], out=out, stop_after=1.0 / 3600, **{**settings, "precision": "fp32"})
+    later = max(line["step"] for line in read_metrics(again))
+    assert stopped < later < 400
+    assert json.loads((out / "manifest.json").read_text())["status"] == "stopped: time limit"
+
+
+def test_a_profile_leaves_a_trace_and_a_table_and_changes_nothing(small_store: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "steps": 10, "probe_every": 0}
+    plain = pretrain([small_store], out=tmp_path / "plain", **settings)
+    profiled = pretrain([small_store], out=tmp_path / "profiled", profile=True, **settings)
+    assert same(learnt(plain)[0], learnt(profiled)[0])
+    with gzip.open(profiled / "profile" / "trace.json.gz", "rt") as file:
+        names = {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert {"aten::convolution", "aten::_fused_sgd_"} <= names
+    table = (profiled / "profile" / "table.txt").read_text()
+    shares = {line.split()[0]: float(line.split()[2].rstrip("%")) for line in table.splitlines()[3:9]}
+    assert set(shares) == set(STAGES)
+    assert sum(shares.values()) == pytest.approx(100, abs=0.5)
