@@ -200,13 +200,13 @@ def test_a_loss_that_is_not_finite_is_skipped_counted_and_ends_with_the_cause(
 ) -> None:
     from scoutview.pretraining import swav
 
-    true_loss = swav.Swav.loss
+    true_targets = swav.Swav.targets
 
-    def broken(self: object, model: object, groups: object, counts: object, step: int) -> torch.Tensor:
-        loss = true_loss(self, model, groups, counts, step)
-        return loss * float("nan") if step in bad else loss
+    def broken(self: object, views: object, outputs: object, step: int, index: object) -> list[torch.Tensor]:
+        codes = true_targets(self, views, outputs, step, index)
+        return [code * float("nan") for code in codes] if step in bad else codes
 
-    monkeypatch.setattr(swav.Swav, "loss", broken)
+    monkeypatch.setattr(swav.Swav, "targets", broken)
     bad = {1, 2}
     run = pretrain([small_store], out=tmp_path / "skipped", **{**SMALL, "steps": 6, "probe_every": 0})
     assert [line["skipped"] for line in read_metrics(run)] == [2, 2]

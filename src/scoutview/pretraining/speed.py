@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 
 from scoutview.batches.loader import ViewSample, collate_views
 from scoutview.encoders import make_encoder
+from scoutview.pretraining.methods import method_of
 from scoutview.pretraining.recipe import Recipe, resolve
-from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import make_fabric, make_optimizer, scale_gradients
 from scoutview.views import render_views
 
@@ -57,15 +57,13 @@ def _measure(
     seconds: float,
 ) -> StepSpeed:
     settings = resolve(replace(recipe, batch_size=share * len(samples)), counts)
-    prototypes = list(settings.prototypes.values())
-    network = SwavNetwork(make_encoder(recipe.encoder), settings.projector_hidden, recipe.projection, prototypes).to(
-        fabric.device
-    )
+    chosen = method_of(recipe)
+    network = chosen.network_of(settings, make_encoder(recipe.encoder)).to(fabric.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), 1e-6, recipe.momentum)
-    method = Swav(settings, network, 0, [[share] * len(samples)], fabric.device)
+    method = chosen(settings, network, 0, [[share] * len(samples)], fabric.device)
     model, wrapped = fabric.setup(network, optimizer)
     chosen = [part[place % len(part)] for part in samples for place in range(share)]
     batch = collate_views(chosen, 1)

@@ -74,4 +74,6 @@ def watch_gradients(model: Any, stages: Stages) -> None:
             stages.mark("encoder")
         return future
 
+    # torch compares annotations with its own types, and finds text where they are postponed.
+    hook.__annotations__.clear()
     model.register_comm_hook(None, hook)
