@@ -20,7 +20,7 @@ from scoutview.pretraining import Conduct, Settings, load_recipe, resolve, run_p
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
 from scoutview.training.run_folder import timestamp
-from scoutview.views import render_views
+from scoutview.views import draw_photo, render_views
 
 SHEET_IMAGES = 4
 """Images per modality on the sheet of sample views."""
@@ -131,7 +131,9 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
         draws = [replace(plan.batch(place)[number], step=0, position=place) for place in shown]
         samples = [dataset[draw] for draw in draws]
         batch = collate_views(samples, len(draws))
-        groups = render_views(batch.views, views.view_sizes())
+        sizes = views.view_sizes()
+        photo = draw_photo(batch.position.tolist(), len(sizes), seed=recipe.seed, step=0) if recipe.photo else None
+        groups = render_views(batch.views, sizes, photo)
         rows = []
         for place, index in enumerate(sample.draw.index for sample in samples):
             pictures = [("whole image", read_unit_image(archive, index, preprocessing)[0])]

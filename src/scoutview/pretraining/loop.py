@@ -42,7 +42,7 @@ from scoutview.training import (
     watch_gradients,
 )
 from scoutview.training.run_folder import read_metrics
-from scoutview.views import render_views
+from scoutview.views import draw_photo, render_views
 
 PROBE_IMAGES = 400
 """Most images of a label in the bank, and in the query, of the probe during training."""
@@ -173,7 +173,10 @@ def run_pretraining(
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            views = render_views(batch.views.to(device), sizes)
+            photo = (
+                draw_photo(batch.position.tolist(), len(sizes), seed=recipe.seed, step=step) if recipe.photo else None
+            )
+            views = render_views(batch.views.to(device), sizes, photo)
             stages.mark("views")
             wrapped.zero_grad(set_to_none=True)
             forward = whole_step if recipe.accumulate == 1 else step_in_parts

@@ -52,6 +52,7 @@ class Recipe:
         energy: probability of the energy augmentation.
         gamma_chance: probability of the gamma augmentation.
         linear_chance: probability of the linear intensity augmentation.
+        photo: augment views as photographs are (horizontal flip, brightness, contrast, blur), as a baseline.
         code_crops: the views that give codes, as indices.
         temperature: tau of Eq. 1.
         epsilon: entropy weight of Eq. 3.
@@ -59,6 +60,7 @@ class Recipe:
         projection: dimension F of the projection.
         projector_hidden: width of the projector.
         prototypes: K, per modality.
+        shared_prototypes: one set of prototypes, and one queue, for all modalities together instead of one for each.
         queue: features kept per modality and code crop.
         queue_start: step from which the queue is used.
         freeze_prototypes: steps for which prototypes stay as they are.
@@ -97,6 +99,7 @@ class Recipe:
     energy: float = 0.5
     gamma_chance: float = 0.5
     linear_chance: float = 0.5
+    photo: bool = False
     code_crops: tuple[int, ...] = (0, 1)
     temperature: float = 0.1
     epsilon: float = 0.03
@@ -104,6 +107,7 @@ class Recipe:
     projection: int = 128
     projector_hidden: int | Auto = "auto"
     prototypes: int | Auto = "auto"
+    shared_prototypes: bool = False
     queue: int | Auto = "auto"
     queue_start: int = 12_670
     freeze_prototypes: int = 10_000
@@ -157,12 +161,16 @@ class Recipe:
             energy=self.energy,
             gamma_chance=self.gamma_chance,
             linear_chance=self.linear_chance,
+            photo=self.photo,
         )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A recipe whose every `auto` has become a value, with the reasons. prototypes and queue are per modality."""
+    """A recipe whose every `auto` has become a value, with the reasons.
+
+    prototypes and queue are per modality, or of all together as the one entry "xray+ct".
+    """
 
     recipe: Recipe
     prototypes: dict[str, int]
@@ -263,6 +271,8 @@ def _fit(value: Any, hint: Any) -> Any:
 def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> Settings:
     """Turn every `auto` into a value. images: number of images per modality."""
     reasons: dict[str, str] = {}
+    if recipe.shared_prototypes:
+        images = {"+".join(images): sum(images.values())}
     share = recipe.batch_size // max(len(images), 1)
     prototypes = {name: _prototypes(recipe, count) for name, count in images.items()}
     if recipe.prototypes == "auto":

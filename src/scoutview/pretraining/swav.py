@@ -1,4 +1,7 @@
-"""The method of the paper: swapped prediction with prototypes, codes and queue per modality (sections III-A1, A2)."""
+"""The method of the paper: swapped prediction with prototypes, codes and queue per modality (sections III-A1, A2).
+
+With `shared_prototypes` one set serves all modalities, whose samples are then balanced together: the published SwAV.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +49,22 @@ class Swav(Method):
     ) -> None:
         super().__init__(settings, network, rank, counts, device)
         self.crops = list(self.recipe.code_crops)
+        modalities = len(self.counts)
+        prototypes = list(settings.prototypes.values())
+        # The modalities of each matrix of prototypes.
+        self.sets = (
+            [list(range(modalities))] if self.recipe.shared_prototypes else [[each] for each in range(modalities)]
+        )
         self.queue = FeatureQueue(list(settings.queue.values()), len(self.crops), self.recipe.projection, device)
-        share = self.recipe.batch_size // len(settings.prototypes) // self.ranks
-        self.telemetry = Telemetry(list(settings.prototypes.values()), share, self.ranks, device)
+        share = self.recipe.batch_size // modalities // self.ranks
+        self.telemetry = Telemetry(
+            prototypes * modalities if self.recipe.shared_prototypes else prototypes, share, self.ranks, device
+        )
         self._fresh: list[Tensor] = []
 
     @classmethod
     def network_of(cls, settings: Settings, encoder: Network) -> SwavNetwork:
-        """Encoder, projector, and prototypes of each modality."""
+        """Encoder, projector, and prototypes: one matrix per modality, or one for all."""
         prototypes = list(settings.prototypes.values())
         return SwavNetwork(encoder, settings.projector_hidden, settings.recipe.projection, prototypes)
 
@@ -73,16 +84,20 @@ class Swav(Method):
         features = [block[self.crops] for block in projections.detach().split(self.counts, dim=1)]
         scored = [block.detach()[self.crops] for block in scores]
         blocks: list[Tensor] = []
-        for number, block in enumerate(scored):
+        for number, held in enumerate(self.sets):
+            block = _joined([scored[modality] for modality in held])
             matrix = self.network.prototypes.matrices[number].detach()
             waiting: Tensor | None = None
             if step >= self.recipe.queue_start and self.queue.ready(number):
                 waiting = self.queue.slice_of(number, self.rank, self.ranks) @ matrix.T
             blocks += list(block if waiting is None else torch.cat([block, waiting], dim=1))
-        counts = [count for count in self.counts for _ in self.crops]
+        counts = [sum(self.counts[modality] for modality in held) for held in self.sets for _ in self.crops]
         balanced = iter(sinkhorn_codes(blocks, self.recipe.epsilon, self.recipe.sinkhorn_rounds, counts))
-        codes = [torch.stack([next(balanced) for _ in self.crops]) for _ in scored]
-        self._fresh = features
+        codes = []
+        for held in self.sets:
+            joint = torch.stack([next(balanced) for _ in self.crops])
+            codes += joint.split([self.counts[modality] for modality in held], dim=1)
+        self._fresh = [_joined([features[modality] for modality in held]) for held in self.sets]
         self.telemetry.add(codes, scored, [block[0] for block in features])
         return codes
 
@@ -118,7 +133,8 @@ class Swav(Method):
         """
         if step >= self.recipe.freeze_prototypes:
             self.network.prototypes.normalise()
-        self.queue.enqueue(self._fresh, self.all_counts, good)
+        counts = [[sum(row[modality] for modality in held) for held in self.sets] for row in self.all_counts]
+        self.queue.enqueue(self._fresh, counts, good)
 
     def lines(self) -> list[dict[str, float]]:
         """See `Telemetry`."""
@@ -136,3 +152,7 @@ class Swav(Method):
         """Restore; the network's prototypes were saved on the sphere."""
         self.queue.load_state_dict(state["queue"])
         self.telemetry.load_state_dict(state["telemetry"])
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
