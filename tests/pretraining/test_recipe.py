@@ -66,7 +66,7 @@ def test_a_written_configuration_is_a_recipe_again(tmp_path: Path) -> None:
         ({"stepz": 3}, "unknown setting 'stepz': did you mean steps"),
         ({"steps": "many"}, "setting steps: 'many' does not fit int"),
         ({"steps": 0}, "steps 0 must be 1 or more"),
-        ({"method": "dino"}, "setting method: 'dino'"),
+        ({"method": "moco"}, "setting method: 'moco'"),
         ({"sizes": [64]}, "must be of one length"),
         ({"code_crops": [0, 9]}, "must name views between 0 and 7"),
         ({"epsilon": 0.01}, "epsilon 0.01 is below 0.023"),

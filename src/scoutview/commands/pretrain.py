@@ -210,7 +210,8 @@ def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
         console.print(f"step {line['step']}: kNN AUC on validation: {probes}", highlight=False, soft_wrap=True)
     else:
         losses = ", ".join(
-            f"{name} {values['loss']:.3f} of {values['ln_k']:.3f} ({values['prototypes_used']:.0%} of prototypes)"
+            f"{name} {values['loss']:.3f}"
+            + (f" of {values['ln_k']:.3f} ({values['prototypes_used']:.0%} of prototypes)" if "ln_k" in values else "")
             for name, values in line["modalities"].items()
         )
         left = (settings.recipe.steps - line["step"]) * line["seconds"] / max(line["step"], 1)

@@ -19,8 +19,9 @@ from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES
 from scoutview.pretraining.damage import DamageCount
+from scoutview.pretraining.labels import read_labels
 from scoutview.pretraining.method import Method
-from scoutview.pretraining.methods import method_of
+from scoutview.pretraining.methods import make_method, make_network, method_of
 from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.steps import all_finite, gradient_norm, step_in_parts, whole_step
@@ -98,10 +99,11 @@ def run_pretraining(
     """
     conduct = conduct or Conduct()
     recipe = settings.recipe
-    chosen = method_of(recipe)
+    method_of(recipe)
     device = fabric.device
     keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
+    labels = read_labels(archive, recipe.label) if recipe.label else None
     selections = archive.select(recipe.splits, recipe.where)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
     share = plan.share // fabric.world_size
@@ -115,16 +117,16 @@ def run_pretraining(
     encoder = initial.network if initial else make_encoder(recipe.encoder)
     if recipe.checkpoint_activations:
         checkpoint_blocks(encoder)
-    network = chosen.network_of(settings, encoder)
+    network = make_network(settings, encoder, labels)
     if fabric.world_size > 1:
         convert_batchnorm(network, device.type)
     network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
     counts = [[share] * len(plan.modalities)] * fabric.world_size
-    method = chosen(settings, network, fabric.global_rank, counts, device)
+    method = make_method(settings, network, fabric.global_rank, counts, device, labels)
     progress = Progress()
     restore(run, network, optimizer, method, progress)
     skips = torch.tensor([progress.skipped, progress.skipped_in_a_row], device=device)

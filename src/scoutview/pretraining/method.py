@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scoutview.encoders import Network
+from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.recipe import Settings
 
 
@@ -31,7 +32,9 @@ class ViewNetwork(nn.Module):
         Views of equal shape go through the encoder together, as BatchNorm is to see them.
         """
         images = groups[0].shape[1]
-        return torch.cat([self.encode(group.flatten(0, 1)) for group in groups]).unflatten(0, (-1, images))
+        features = torch.cat([self.encode(group.flatten(0, 1)) for group in groups])
+        views: Tensor = features.unflatten(0, (sum(len(group) for group in groups), images))
+        return views
 
     def heads(self, features: Tensor, counts: Sequence[int]) -> Any:
         """What the method needs of features [view, image, feature]; counts: images per modality, in order."""
@@ -47,6 +50,7 @@ class Method:
 
     settings: the resolved recipe. network: what `network_of` made, without the wrapping for several ranks.
     counts [rank][modality]: images of every rank in a step, which are the same in all steps.
+    labels: of the recipe's label, if it names one.
     A method is a file with a subclass that methods.py names. In each step the loop calls the network, `targets`,
     `loss_of` and the backward pass, `after_backward`, the optimizer, `after_step`.
     """
@@ -55,7 +59,13 @@ class Method:
     """Whether a step may be made in parts: the loss of an image depends on others through its targets only."""
 
     def __init__(
-        self, settings: Settings, network: Any, rank: int, counts: Sequence[Sequence[int]], device: torch.device
+        self,
+        settings: Settings,
+        network: Any,
+        rank: int,
+        counts: Sequence[Sequence[int]],
+        device: torch.device,
+        labels: Labels | None = None,
     ) -> None:
         self.settings = settings
         self.recipe = settings.recipe
@@ -65,9 +75,10 @@ class Method:
         self.counts = self.all_counts[rank]
         self.total = sum(sum(row) for row in counts)
         self.device = device
+        self.labels = labels
 
     @classmethod
-    def network_of(cls, settings: Settings, encoder: Network) -> ViewNetwork:
+    def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> ViewNetwork:
         """The network with all that has gradients, on the CPU."""
         raise NotImplementedError
 

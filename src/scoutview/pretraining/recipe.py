@@ -30,7 +30,11 @@ class Recipe:
     """The settings of a pretraining; the defaults are the paper's for 2D (Table I).
 
     Attributes:
-        method: the only one so far is swav.
+        method: swav (the paper's), simclr (crops [2]) or supervised (from `label` alone).
+        label: name of a label to learn from, or of several findings; of images, series or studies of split train.
+            Values 0 and 1 are a finding, "a|b" are several, others are exclusive classes.
+        alpha: weight of the method's loss beside that of a label (Eq. 7).
+        beta: weight of the label's loss.
         encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5.
         steps: optimizer steps.
         batch_size: images per step over all ranks, in equal parts from each modality.
@@ -78,7 +82,10 @@ class Recipe:
         skip_limit: non-finite steps in a row that end the run.
     """
 
-    method: Literal["swav"] = "swav"
+    method: Literal["swav", "simclr", "supervised"] = "swav"
+    label: tuple[str, ...] | str | None = None
+    alpha: float = 1.0
+    beta: float = 1.0
     encoder: str = "resnet50w2"
     steps: int = 126_700
     batch_size: int = 1024
@@ -131,10 +138,19 @@ class Recipe:
             (self.batch_size < 1, f"batch_size {self.batch_size} must be 1 or more"),
             (self.accumulate < 1, f"accumulate {self.accumulate} must be 1 or more"),
             (len(self.crops) != len(self.sizes), f"crops {self.crops} and sizes {self.sizes} must be of one length"),
-            (views < 2, f"crops {self.crops} give {views} view: swapped prediction needs two or more"),
+            (
+                views < 2 and self.method != "supervised",
+                f"crops {self.crops} give {views} view: swapped prediction needs two or more",
+            ),
+            (
+                self.method == "simclr" and self.crops != (2,),
+                f"crops {self.crops}: simclr compares two views of one size: use crops [2] and sizes [{self.sizes[0]}]",
+            ),
+            (min(self.alpha, self.beta) < 0, f"alpha {self.alpha} and beta {self.beta} must be 0 or more"),
+            (self.method == "supervised" and not self.label, "method supervised needs a label: set label NAME"),
             (min(self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
             (
-                not self.code_crops or not all(0 <= crop < views for crop in self.code_crops),
+                self.method == "swav" and not (self.code_crops and all(0 <= crop < views for crop in self.code_crops)),
                 f"code_crops {self.code_crops} must name views between 0 and {views - 1}",
             ),
             (
@@ -287,6 +303,8 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         queue = {name: recipe.queue // max(share, 1) * share for name in prototypes}
         if set(queue.values()) != {recipe.queue}:
             reasons["queue"] = f"{recipe.queue} rounded down to whole shares of {share}"
+    if recipe.method in ("simclr", "supervised"):
+        reasons = {}  # they have neither
     hidden = recipe.projector_hidden
     if hidden == "auto":
         hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048

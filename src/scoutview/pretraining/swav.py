@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scoutview.encoders import Network, Projector
 from scoutview.pretraining.collapse import collapse_warning
+from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.method import Method, ViewNetwork
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
@@ -45,9 +46,15 @@ class Swav(Method):
     accumulates = True
 
     def __init__(
-        self, settings: Settings, network: SwavNetwork, rank: int, counts: Sequence[Sequence[int]], device: torch.device
+        self,
+        settings: Settings,
+        network: SwavNetwork,
+        rank: int,
+        counts: Sequence[Sequence[int]],
+        device: torch.device,
+        labels: Labels | None = None,
     ) -> None:
-        super().__init__(settings, network, rank, counts, device)
+        super().__init__(settings, network, rank, counts, device, labels)
         self.crops = list(self.recipe.code_crops)
         modalities = len(self.counts)
         prototypes = list(settings.prototypes.values())
@@ -63,7 +70,7 @@ class Swav(Method):
         self._fresh: list[Tensor] = []
 
     @classmethod
-    def network_of(cls, settings: Settings, encoder: Network) -> SwavNetwork:
+    def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> SwavNetwork:
         """Encoder, projector, and prototypes: one matrix per modality, or one for all."""
         prototypes = list(settings.prototypes.values())
         return SwavNetwork(encoder, settings.projector_hidden, settings.recipe.projection, prototypes)
