@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,63 @@ def test_a_hybrid_step_in_parts_has_the_gradients_of_the_whole() -> None:
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-3)
     for one, other in zip(*lines, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_dino_equals_a_loop_over_steps_with_its_own_teacher() -> None:
+    """Three steps of plain gradient descent: loss, teacher and centre from float64 loops over the networks' outputs."""
+    method, network = make(method="dino", steps=10, teacher_momentum=0.9, momentum=0.0)
+    teacher, centre = deepcopy(network), np.zeros(6)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for step in range(3):
+        with torch.no_grad():
+            student = deepcopy(network)(views(step), [8, 8]).double().numpy() / 0.1
+            taught = teacher(views(step)[:1], [8, 8])[:2].double().numpy()
+        expected = []
+        for image in range(16):
+            for s in range(2):
+                q = np.exp((taught[s, image] - centre) / 0.04)
+                for t in {0, 1, 2} - {s}:
+                    p = np.exp(student[t, image])
+                    expected.append(-(q / q.sum() * np.log(p / p.sum())).sum())
+        optimizer.zero_grad()
+        loss = method.loss(network, views(step), step)
+        assert float(loss.detach()) == pytest.approx(np.mean(expected), rel=1e-4)
+        loss.backward()
+        optimizer.step()
+        method.after_step(step)
+        centre = 0.9 * centre + 0.1 * taught.mean((0, 1))
+        np.testing.assert_allclose(method.centre.numpy(), centre, atol=1e-6)
+        keep = 1 - (1 - 0.9) * (math.cos(math.pi * step / 10) + 1) / 2
+        with torch.no_grad():
+            for mine, theirs in zip(teacher.parameters(), network.parameters(), strict=True):
+                mine.copy_(keep * mine + (1 - keep) * theirs)
+        for mine, theirs in zip(teacher.parameters(), method.teacher.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+    assert method.encoder is method.teacher.encoder
+    assert all(not parameter.requires_grad for parameter in method.teacher.parameters())
+
+
+def test_a_compiled_encoder_changes_no_name_and_the_teacher_is_not_compiled() -> None:
+    _, network = make(method="dino")
+    names = list(network.state_dict())
+    network.compile_encoder()
+    assert list(network.state_dict()) == names
+    settings = resolve(Recipe(method="dino", prototypes=6, crops=(2, 1), sizes=(32, 32)), {"ct": 100})
+    method = make_method(settings, network, 0, [[8]], torch.device("cpu"))
+    assert method.teacher.encode.__self__ is method.teacher.encoder
+    assert method.teacher.encoder is not network.encoder
+
+
+def test_a_dino_step_that_is_not_finite_moves_neither_teacher_nor_centre() -> None:
+    method, network = make(method="dino")
+    before = deepcopy(method.teacher.state_dict())
+    batch = views(0)
+    batch[0][0, 3] = float("nan")
+    method.loss(network, batch, 0)
+    method.after_step(0, torch.tensor(False))
+    assert torch.equal(method.centre, torch.zeros(6))
+    for name, parameter in method.teacher.named_parameters():
+        assert torch.equal(parameter, before[name])
 
 
 def test_supervised_is_the_mean_over_labelled_images() -> None:

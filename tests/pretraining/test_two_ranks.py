@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).with_name("two_ranks.py")
 METHODS = {
     "swav": {},
     "simclr": {"method": "simclr", "crops": [2], "sizes": [48]},
+    "dino": {"method": "dino"},
     "supervised": {"method": "supervised", "label": "a"},
     "hybrid": {"label": "a", "alpha": 0.7, "beta": 1.5},
 }

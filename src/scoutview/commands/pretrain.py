@@ -45,7 +45,7 @@ def pretrain(
     Args:
         stores: Folders of stores.
         out: Folder of the run.
-        recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
+        recipe: Name of a recipe (demo, small_cpu, plain_swav, xray_2d, mixed_2d) or a YAML file.
         init: Run folder, encoder file or published ResNet weights to start from instead of random ones.
         changed_store: Whether a run may continue on stores that have changed, so that batches come in another order.
         stop_after: Hours after which a checkpoint is written and the command ends, to be continued by the next one. On

@@ -24,7 +24,8 @@ class ViewNetwork(nn.Module):
 
     def compile_encoder(self) -> None:
         """Have torch compile the encoder: one graph per size of view."""
-        self.encode = torch.compile(self.encoder)
+        compiled: Any = torch.compile(self.encoder)
+        self.encode = compiled.__call__
 
     def features(self, groups: Sequence[Tensor]) -> Tensor:
         """[view, image, feature] of views of equal shape in groups, each [view, image, 1, row, column].

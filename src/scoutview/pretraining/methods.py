@@ -9,6 +9,7 @@ import torch
 
 from scoutview.encoders import Network
 from scoutview.errors import UsageError
+from scoutview.pretraining.dino import Dino
 from scoutview.pretraining.hybrid import Hybrid, HybridNetwork
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.method import Method
@@ -17,7 +18,7 @@ from scoutview.pretraining.simclr import Simclr
 from scoutview.pretraining.supervised import Supervised
 from scoutview.pretraining.swav import Swav
 
-METHODS: dict[str, type[Method]] = {"swav": Swav, "simclr": Simclr, "supervised": Supervised}
+METHODS: dict[str, type[Method]] = {"swav": Swav, "simclr": Simclr, "dino": Dino, "supervised": Supervised}
 
 
 def method_of(recipe: Recipe) -> type[Method]:

@@ -30,7 +30,7 @@ class Recipe:
     """The settings of a pretraining; the defaults are the paper's for 2D (Table I).
 
     Attributes:
-        method: swav (the paper's), simclr (crops [2]) or supervised (from `label` alone).
+        method: swav (the paper's), simclr (crops [2]), dino or supervised (from `label` alone).
         label: name of a label to learn from, or of several findings; of images, series or studies of split train.
             Values 0 and 1 are a finding, "a|b" are several, others are exclusive classes.
         alpha: weight of the method's loss beside that of a label (Eq. 7).
@@ -58,12 +58,14 @@ class Recipe:
         linear_chance: probability of the linear intensity augmentation.
         photo: augment views as photographs are (horizontal flip, brightness, contrast, blur), as a baseline.
         code_crops: the views that give codes, as indices.
-        temperature: tau of Eq. 1.
+        temperature: tau of Eq. 1, and of the student of dino.
+        teacher_temperature: of dino; below `temperature`, which sharpens.
+        teacher_momentum: of dino at the first step; it rises to 1.
         epsilon: entropy weight of Eq. 3.
         sinkhorn_rounds: rounds of row and column normalisation.
         projection: dimension F of the projection.
         projector_hidden: width of the projector.
-        prototypes: K, per modality.
+        prototypes: K, per modality; of dino the outputs, for all modalities.
         shared_prototypes: one set of prototypes, and one queue, for all modalities together instead of one for each.
         queue: features kept per modality and code crop.
         queue_start: step from which the queue is used.
@@ -82,7 +84,7 @@ class Recipe:
         skip_limit: non-finite steps in a row that end the run.
     """
 
-    method: Literal["swav", "simclr", "supervised"] = "swav"
+    method: Literal["swav", "simclr", "dino", "supervised"] = "swav"
     label: tuple[str, ...] | str | None = None
     alpha: float = 1.0
     beta: float = 1.0
@@ -109,6 +111,8 @@ class Recipe:
     photo: bool = False
     code_crops: tuple[int, ...] = (0, 1)
     temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    teacher_momentum: float = 0.996
     epsilon: float = 0.03
     sinkhorn_rounds: int = 3
     projection: int = 128
@@ -142,6 +146,11 @@ class Recipe:
                 views < 2 and self.method != "supervised",
                 f"crops {self.crops} give {views} view: swapped prediction needs two or more",
             ),
+            (
+                self.method == "dino" and not 0 < self.teacher_temperature < self.temperature,
+                f"teacher_temperature {self.teacher_temperature} must lie between 0 and temperature {self.temperature}",
+            ),
+            (not 0 <= self.teacher_momentum < 1, f"teacher_momentum {self.teacher_momentum} must lie in [0, 1)"),
             (
                 self.method == "simclr" and self.crops != (2,),
                 f"crops {self.crops}: simclr compares two views of one size: use crops [2] and sizes [{self.sizes[0]}]",
@@ -287,7 +296,7 @@ def _fit(value: Any, hint: Any) -> Any:
 def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> Settings:
     """Turn every `auto` into a value. images: number of images per modality."""
     reasons: dict[str, str] = {}
-    if recipe.shared_prototypes:
+    if recipe.shared_prototypes or recipe.method == "dino":
         images = {"+".join(images): sum(images.values())}
     share = recipe.batch_size // max(len(images), 1)
     prototypes = {name: _prototypes(recipe, count) for name, count in images.items()}
@@ -305,6 +314,9 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
             reasons["queue"] = f"{recipe.queue} rounded down to whole shares of {share}"
     if recipe.method in ("simclr", "supervised"):
         reasons = {}  # they have neither
+    elif recipe.method == "dino":
+        queue = dict.fromkeys(queue, 0)
+        reasons["queue"] = "dino has none"
     hidden = recipe.projector_hidden
     if hidden == "auto":
         hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048
