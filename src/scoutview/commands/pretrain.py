@@ -16,7 +16,7 @@ from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining import Conduct, Settings, load_recipe, resolve, run_pretraining
+from scoutview.pretraining import Conduct, Settings, labels_of, load_recipe, resolve, run_pretraining
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
 from scoutview.training.run_folder import timestamp
@@ -62,6 +62,7 @@ def pretrain(
     """
     chosen = load_recipe(recipe, settings)
     archive = Archive.open(stores)
+    labels_of(archive, chosen)  # what cannot be is refused before there is a run folder
     initial = _initial(init, chosen.encoder)
     selections = archive.select(chosen.splits, chosen.where)
     images = {name: len(selection) for name, selection in selections.items()}
@@ -80,6 +81,7 @@ def pretrain(
     _announce(console, resolved, plan, fabric.world_size)
     provenance = {
         "method": chosen.method,
+        "label": chosen.label,
         "steps": chosen.steps,
         "stores": [{"snapshot": store.snapshot(), "path": store.path.name} for store in archive.stores],
         "earlier_archives": earlier,

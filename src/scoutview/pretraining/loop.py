@@ -19,9 +19,8 @@ from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES
 from scoutview.pretraining.damage import DamageCount
-from scoutview.pretraining.labels import read_labels
 from scoutview.pretraining.method import Method
-from scoutview.pretraining.methods import make_method, make_network, method_of
+from scoutview.pretraining.methods import labels_of, make_method, make_network
 from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.steps import all_finite, gradient_norm, step_in_parts, whole_step
@@ -99,11 +98,10 @@ def run_pretraining(
     """
     conduct = conduct or Conduct()
     recipe = settings.recipe
-    method_of(recipe)
     device = fabric.device
     keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
-    labels = read_labels(archive, recipe.label) if recipe.label else None
+    labels = labels_of(archive, recipe)
     selections = archive.select(recipe.splits, recipe.where)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
     share = plan.share // fabric.world_size

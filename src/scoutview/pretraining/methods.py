@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from scoutview.batches import Archive
 from scoutview.encoders import Network
 from scoutview.errors import UsageError
 from scoutview.pretraining.dino import Dino
 from scoutview.pretraining.hybrid import Hybrid, HybridNetwork
-from scoutview.pretraining.labels import Labels
+from scoutview.pretraining.labels import Labels, read_labels
 from scoutview.pretraining.method import Method
 from scoutview.pretraining.recipe import Recipe, Settings
 from scoutview.pretraining.simclr import Simclr
@@ -35,6 +36,16 @@ def method_of(recipe: Recipe) -> type[Method]:
             f"takes no parts: set accumulate 1, checkpoint_activations to save memory, or a method that does ({able})"
         )
     return method
+
+
+def labels_of(archive: Archive, recipe: Recipe) -> Labels | None:
+    """The labels that a recipe learns from, if it names any.
+
+    Raises:
+        UsageError: if the archive has none, or the method cannot do what the recipe asks.
+    """
+    method_of(recipe)
+    return read_labels(archive, recipe.label) if recipe.label else None
 
 
 def make_network(settings: Settings, encoder: Network, labels: Labels | None = None) -> Any:
