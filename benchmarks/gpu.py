@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,8 +22,8 @@ from training_steps import Step, batch_of, settings_of, timed
 
 from scoutview.encoders import make_encoder
 from scoutview.memory import keep_freed_memory
+from scoutview.pretraining.methods import make_network
 from scoutview.pretraining.swapped import global_mean, swapped_prediction
-from scoutview.pretraining.swav import SwavNetwork
 from scoutview.training import make_fabric
 from scoutview.views import ViewBatch
 
@@ -45,13 +46,13 @@ def operations(step: Step, batch: ViewBatch) -> int:
     encode, step.network.encode = step.network.encode, step.network.encoder.__call__
     counter = FlopCounterMode(display=False)
     with counter, step.fabric.autocast():
-        projections, scores = step.network(views, step.method.counts[0])
+        projections, scores = step.network(views, step.method.counts)
         (projections.float().sum() + scores[0].sum()).backward()
     step.network.encode = encode
     return int(counter.get_total_flops())
 
 
-def plain_step(network: SwavNetwork, optimizer: torch.optim.SGD, step: Step, views: list[torch.Tensor]) -> None:
+def plain_step(network: Any, optimizer: torch.optim.SGD, step: Step, views: list[torch.Tensor]) -> None:
     """The same on the same crops as one would write it first."""
     device = step.fabric.device
     images = views[0].shape[1]
@@ -90,7 +91,7 @@ def measure(name: str, images: int, steps: int, peak: float, sizes: dict[str, ob
     seconds = timed(run, fabric.device) / steps
     shares = step.stages.lap()[1]
     views = step.views(batches[0])
-    plain = SwavNetwork(make_encoder(name), settings.projector_hidden, 128, list(settings.prototypes.values()))
+    plain = make_network(settings, make_encoder(name))
     plain.to(fabric.device)
     optimizer = torch.optim.SGD(plain.parameters(), lr=1e-4, momentum=0.9, foreach=False)
     work = partial(plain_step, plain, optimizer, step, views)

@@ -33,7 +33,7 @@ def kept_bytes(step: Step, views: list[torch.Tensor]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step.model(views, step.method.counts[0])
+        step.model(views, step.method.counts)
     return sum(storages.values())
 
 
@@ -58,7 +58,7 @@ def main() -> None:
             views = step.views(batch)
         sampled = counter.get_total_flops() / images
         with FlopCounterMode(display=False) as counter:
-            projections, scores = step.network(views, step.method.counts[0])
+            projections, scores = step.network(views, step.method.counts)
             (projections.sum() + sum(block.sum() for block in scores)).backward()
         network = counter.get_total_flops() / images
         kept = kept_bytes(step, views) / images

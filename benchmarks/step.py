@@ -25,7 +25,7 @@ from training_steps import Step, batch_of, picture, references, settings_of, tim
 
 from scoutview.images import radial_spectrum
 from scoutview.memory import keep_freed_memory
-from scoutview.pretraining.swav import SwavNetwork
+from scoutview.pretraining.methods import make_network
 from scoutview.training import make_fabric
 from scoutview.views import draw_parameters
 
@@ -60,7 +60,7 @@ def plain(images: int, rounds: int, pipe: Any) -> None:
     torch.manual_seed(0)
     from scoutview.encoders import make_encoder
 
-    network = SwavNetwork(make_encoder("resnet50"), settings.projector_hidden, recipe.projection, [3000])
+    network = make_network(settings, make_encoder("resnet50"))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, foreach=False)
     sizes = recipe.view_settings().view_sizes()
     queue = torch.nn.functional.normalize(torch.randn(2, settings.queue["xray"], recipe.projection), dim=2)

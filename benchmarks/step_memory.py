@@ -49,7 +49,7 @@ def kept(encoder: str, checkpointed: bool, pipe: Any) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        projections, _ = step.model(views, step.method.counts[0])
+        projections, _ = step.model(views, step.method.counts)
     state = 3 * sum(parameter.nbytes for parameter in step.network.parameters())
     state += sum(features.nbytes for features in step.method.queue.features)
     projections.sum().backward()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,9 @@ from scoutview.batches.sampler import Draw
 from scoutview.encoders import checkpoint_blocks, make_encoder
 from scoutview.images import Spectrum, radial_spectrum
 from scoutview.pretraining import Recipe, Settings, load_recipe, resolve
-from scoutview.pretraining.loop import all_finite, gradient_norm, whole_step
-from scoutview.pretraining.swav import Swav, SwavNetwork
+from scoutview.pretraining.methods import make_method, make_network
+from scoutview.pretraining.steps import all_finite, gradient_norm, whole_step
+from scoutview.pretraining.swav import Swav
 from scoutview.training import Stages, convert_batchnorm, make_optimizer, scale_gradients
 from scoutview.views import Canvas, ReferenceEnergies, ViewBatch, canvas_of, draw_parameters, render_views
 
@@ -87,17 +89,17 @@ class Step:
         encoder = make_encoder(recipe.encoder)
         if recipe.checkpoint_activations:
             checkpoint_blocks(encoder)
-        network = SwavNetwork(encoder, settings.projector_hidden, recipe.projection, list(settings.prototypes.values()))
+        network = make_network(settings, encoder)
         if fabric.world_size > 1:
             convert_batchnorm(network, fabric.device.type)
         network.to(fabric.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         if settings.compile:
             network.compile_encoder()
         self.recipe, self.network, self.fabric = settings.recipe, network, fabric
         self.optimizer = make_optimizer(network.parameters(), 1e-4, recipe.momentum)
         counts = [[share] * len(settings.prototypes)] * fabric.world_size
-        self.method = Swav(settings, network, fabric.global_rank, counts, fabric.device)
+        self.method = cast(Swav, make_method(settings, network, fabric.global_rank, counts, fabric.device))
         for number, features in enumerate(self.method.queue.features):
             self.method.queue.features[number] = F.normalize(torch.randn_like(features), dim=2)
             self.method.queue.filled[number] = features.shape[1]

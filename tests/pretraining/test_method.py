@@ -12,11 +12,11 @@ from lightning_fabric import Fabric
 from torch.nn import functional as F
 
 from scoutview.encoders import make_encoder
-from scoutview.pretraining.loop import all_finite, gradient_norm, step_in_parts, whole_step
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
 from scoutview.pretraining.recipe import Recipe, resolve
 from scoutview.pretraining.sinkhorn import sinkhorn_codes
+from scoutview.pretraining.steps import all_finite, gradient_norm, step_in_parts, whole_step
 from scoutview.pretraining.swapped import global_mean, swapped_prediction
 from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.pretraining.telemetry import Telemetry
@@ -164,7 +164,7 @@ def small_method(**changes: object) -> tuple[Swav, SwavNetwork]:
     )
     settings = resolve(recipe, {"xray": 100, "ct": 100})
     torch.manual_seed(0)
-    network = SwavNetwork(make_encoder("resnet18w0.25"), 32, 16, list(settings.prototypes.values()))
+    network = Swav.network_of(settings, make_encoder("resnet18w0.25"))
     return Swav(settings, network, 0, [[8, 8]], torch.device("cpu")), network
 
 
@@ -287,6 +287,31 @@ def test_the_loss_of_a_step_is_that_of_the_equations() -> None:
         codes = np.stack([sinkhorn_reference(scores[crop], 0.03, 3) for crop in (0, 1)])
         expected.append(loss_reference(scores, codes, [0, 1], 0.1))
     assert float(loss) == pytest.approx(float(np.concatenate(expected).mean()), rel=1e-5)
+
+
+def test_shared_prototypes_balance_all_modalities_together() -> None:
+    method, network = small_method(shared_prototypes=True, queue=16, queue_start=0)
+    assert method.settings.prototypes == {"xray+ct": 6}
+    assert method.settings.queue == {"xray+ct": 16}
+    assert len(network.prototypes.matrices) == 1
+    matrix = network.prototypes.matrices[0].detach()
+    network.eval()
+    for step in range(2):
+        with torch.no_grad():
+            z, scores = network(views(step), [8, 8])
+        assert [block.shape for block in scores] == [(3, 8, 6)] * 2
+        torch.testing.assert_close(torch.cat(scores, dim=1), z @ matrix.T)
+        codes = torch.cat(method.codes(z, scores, step), dim=1)
+        queue = method.queue.features[0].clone()
+        for crop in (0, 1):
+            joined = z[crop] @ matrix.T
+            if step:
+                joined = torch.cat([joined, queue[crop] @ matrix.T])
+            expected = sinkhorn_reference(joined.numpy(), 0.03, 3)[:16]
+            np.testing.assert_allclose(codes[crop].numpy(), expected, atol=2e-5)
+        method.after_step(step)
+        torch.testing.assert_close(method.queue.features[0], z[:2])
+    assert len(method.lines()) == 2
 
 
 def test_telemetry_reports_what_happened_per_modality() -> None:

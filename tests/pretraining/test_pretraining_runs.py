@@ -210,13 +210,13 @@ def test_a_loss_that_is_not_finite_is_skipped_counted_and_ends_with_the_cause(
 ) -> None:
     from scoutview.pretraining import swav
 
-    true_codes = swav.Swav.codes
+    true_targets = swav.Swav.targets
 
-    def broken(self: object, projections: object, scores: object, step: int) -> list[torch.Tensor]:
-        codes = true_codes(self, projections, scores, step)
-        return [block * float("nan") for block in codes] if step in bad else codes
+    def broken(self: object, views: object, outputs: object, step: int, index: object) -> list[torch.Tensor]:
+        codes = true_targets(self, views, outputs, step, index)
+        return [code * float("nan") for code in codes] if step in bad else codes
 
-    monkeypatch.setattr(swav.Swav, "codes", broken)
+    monkeypatch.setattr(swav.Swav, "targets", broken)
     bad = {1, 2}
     run = pretrain([small_store], out=tmp_path / "skipped", **{**SMALL, "steps": 6, "probe_every": 0})
     assert [line["skipped"] for line in read_metrics(run)] == [2, 2]
@@ -225,7 +225,42 @@ def test_a_loss_that_is_not_finite_is_skipped_counted_and_ends_with_the_cause(
     with pytest.raises(RunError, match="non-finite over the allowed steps in a row"):
         pretrain([small_store], out=tmp_path / "ended", **{**SMALL, "skip_limit": 3})
     assert (tmp_path / "ended" / "replay.pt").exists()
-    assert json.loads((tmp_path / "ended" / "manifest.json").read_text())["status"].startswith("failed: step 4")
+    assert json.loads((tmp_path / "ended" / "manifest.json").read_text())["status"].startswith(
+        "failed: step 5"
+    )  # looked at when logged
+
+
+CONTRAST = {"method": "simclr", "crops": (2,), "sizes": (40,), "visible": ((0.5, 1.0),)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"method": "dino", "label": ("ct_rough", "mr_rough"), "photo": True}, id="dino, hybrid, photo"),
+        pytest.param({"label": "ct_rough", "accumulate": 2, "shared_prototypes": True}, id="shared, in parts"),
+        pytest.param(CONTRAST, id="simclr"),
+        pytest.param({"method": "supervised", "label": "us_rough"}, id="supervised"),
+    ],
+)
+def test_every_method_continues_bit_by_bit(changes: dict, small_store: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "steps": 4, "log_every": 1, "probe_every": 2, **changes}
+    whole = pretrain([small_store], out=tmp_path / "whole", **settings)
+    stopped = pretrain([small_store], out=tmp_path / "stopped", stop_after=1e-9, **settings)
+    assert not (stopped / "encoder.safetensors").exists()
+    pretrain([small_store], out=stopped, **settings)
+    (weights, lines), (expected_weights, expected_lines) = learnt(stopped), learnt(whole)
+    assert lines == expected_lines
+    assert same(weights, expected_weights)
+    assert load_encoder(whole).provenance["method"] == settings.get("method", "swav")
+    assert (whole / "report.html").exists()
+
+
+def test_what_a_method_cannot_do_is_refused_before_there_is_a_run_folder(small_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="simclr needs the whole batch at once"):
+        pretrain([small_store], out=tmp_path / "run", **{**SMALL, **CONTRAST, "accumulate": 2})
+    with pytest.raises(UsageError, match="no image has a label 'nothing'; labels in the store: ct_rough"):
+        pretrain([small_store], out=tmp_path / "run", **SMALL, label="nothing")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_modality_with_too_few_images_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_written_configuration_is_a_recipe_again(tmp_path: Path) -> None:
         ({"stepz": 3}, "unknown setting 'stepz': did you mean steps"),
         ({"steps": "many"}, "setting steps: 'many' does not fit int"),
         ({"steps": 0}, "steps 0 must be 1 or more"),
-        ({"method": "dino"}, "setting method: 'dino'"),
+        ({"method": "moco"}, "setting method: 'moco'"),
         ({"sizes": [64]}, "must be of one length"),
         ({"code_crops": [0, 9]}, "must name views between 0 and 7"),
         ({"epsilon": 0.01}, "epsilon 0.01 is below 0.023"),
@@ -81,7 +81,7 @@ def test_wrong_settings_are_refused_in_one_line(values: dict, message: str) -> N
 
 
 def test_unknown_recipes_name_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no recipe 'small': use demo, mixed_2d, small_cpu, xray_2d"):
+    with pytest.raises(UsageError, match="no recipe 'small': use demo, mixed_2d, plain_swav, small_cpu, xray_2d"):
         load_recipe("small", {})
     (tmp_path / "broken.yaml").write_text("a: [")
     with pytest.raises(UsageError, match="is no YAML"):

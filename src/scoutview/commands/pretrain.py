@@ -16,11 +16,11 @@ from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining import Conduct, Settings, load_recipe, resolve, run_pretraining
+from scoutview.pretraining import Conduct, Settings, labels_of, load_recipe, resolve, run_pretraining
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
 from scoutview.training.run_folder import timestamp
-from scoutview.views import render_views
+from scoutview.views import draw_photo, render_views
 
 SHEET_IMAGES = 4
 """Images per modality on the sheet of sample views."""
@@ -45,7 +45,7 @@ def pretrain(
     Args:
         stores: Folders of stores.
         out: Folder of the run.
-        recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
+        recipe: Name of a recipe (demo, small_cpu, plain_swav, xray_2d, mixed_2d) or a YAML file.
         init: Run folder, encoder file or published ResNet weights to start from instead of random ones.
         changed_store: Whether a run may continue on stores that have changed, so that batches come in another order.
         stop_after: Hours after which a checkpoint is written and the command ends, to be continued by the next one. On
@@ -62,6 +62,7 @@ def pretrain(
     """
     chosen = load_recipe(recipe, settings)
     archive = Archive.open(stores)
+    labels_of(archive, chosen)  # what cannot be is refused before there is a run folder
     initial = _initial(init, chosen.encoder)
     selections = archive.select(chosen.splits, chosen.where)
     images = {name: len(selection) for name, selection in selections.items()}
@@ -80,6 +81,7 @@ def pretrain(
     _announce(console, resolved, plan, fabric.world_size)
     provenance = {
         "method": chosen.method,
+        "label": chosen.label,
         "steps": chosen.steps,
         "stores": [{"snapshot": store.snapshot(), "path": store.path.name} for store in archive.stores],
         "earlier_archives": earlier,
@@ -131,7 +133,9 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
         draws = [replace(plan.batch(place)[number], step=0, position=place) for place in shown]
         samples = [dataset[draw] for draw in draws]
         batch = collate_views(samples, len(draws))
-        groups = render_views(batch.views, views.view_sizes())
+        sizes = views.view_sizes()
+        photo = draw_photo(batch.position.tolist(), len(sizes), seed=recipe.seed, step=0) if recipe.photo else None
+        groups = render_views(batch.views, sizes, photo)
         rows = []
         for place, index in enumerate(sample.draw.index for sample in samples):
             pictures = [("whole image", read_unit_image(archive, index, preprocessing)[0])]
@@ -208,7 +212,8 @@ def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
         console.print(f"step {line['step']}: kNN AUC on validation: {probes}", highlight=False, soft_wrap=True)
     else:
         losses = ", ".join(
-            f"{name} {values['loss']:.3f} of {values['ln_k']:.3f} ({values['prototypes_used']:.0%} of prototypes)"
+            f"{name} {values['loss']:.3f}"
+            + (f" of {values['ln_k']:.3f} ({values['prototypes_used']:.0%} of prototypes)" if "ln_k" in values else "")
             for name, values in line["modalities"].items()
         )
         left = (settings.recipe.steps - line["step"]) * line["seconds"] / max(line["step"], 1)

@@ -1,9 +1,10 @@
-"""Self-supervised pretraining: swapped prediction with online clustering per modality, in one flat loop.
+"""Self-supervised and hybrid pretraining: several methods behind one small interface, in one flat loop.
 
 In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
 """
 
 from scoutview.pretraining.loop import Conduct, run_pretraining
+from scoutview.pretraining.methods import labels_of
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
 
-__all__ = ["Conduct", "Recipe", "Settings", "load_recipe", "resolve", "run_pretraining"]
+__all__ = ["Conduct", "Recipe", "Settings", "labels_of", "load_recipe", "resolve", "run_pretraining"]

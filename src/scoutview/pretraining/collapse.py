@@ -41,7 +41,8 @@ def _at_ln_k(values: dict[str, Any]) -> bool:
 
 def _causes(name: str, now: dict[str, float], settings: Settings) -> list[str]:
     recipe = settings.recipe
-    prototypes, queue = settings.prototypes[name], settings.queue[name]
+    group = name if name in settings.prototypes else next(iter(settings.prototypes))  # of all modalities
+    prototypes, queue = settings.prototypes[group], settings.queue[group]
     share = recipe.batch_size // len(settings.prototypes)
     causes = []
     if (share + queue) / prototypes < 1:

@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from scoutview.batches import Archive, BatchPlan, TrainingBatch, view_loader
 from scoutview.batches.loader import ViewDataset
-from scoutview.encoders import Encoder, checkpoint_blocks, make_encoder, running_statistics_kept, save_encoder
+from scoutview.encoders import Encoder, checkpoint_blocks, make_encoder, save_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining.collapse import LINES, collapse_warning
+from scoutview.pretraining.collapse import LINES
 from scoutview.pretraining.damage import DamageCount
+from scoutview.pretraining.method import Method
+from scoutview.pretraining.methods import labels_of, make_method, make_network
 from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
-from scoutview.pretraining.swav import Swav, SwavNetwork
+from scoutview.pretraining.steps import all_finite, gradient_norm, step_in_parts, whole_step
 from scoutview.training import (
     LabelTask,
     RunFolder,
     Stages,
     Stop,
-    all_reduce,
     convert_batchnorm,
     cosine_with_warmup,
     knn_probe,
@@ -42,7 +42,7 @@ from scoutview.training import (
     watch_gradients,
 )
 from scoutview.training.run_folder import read_metrics
-from scoutview.views import render_views
+from scoutview.views import draw_photo, render_views
 
 PROBE_IMAGES = 400
 """Most images of a label in the bank, and in the query, of the probe during training."""
@@ -101,6 +101,7 @@ def run_pretraining(
     device = fabric.device
     keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
+    labels = labels_of(archive, recipe)
     selections = archive.select(recipe.splits, recipe.where)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
     share = plan.share // fabric.world_size
@@ -114,16 +115,16 @@ def run_pretraining(
     encoder = initial.network if initial else make_encoder(recipe.encoder)
     if recipe.checkpoint_activations:
         checkpoint_blocks(encoder)
-    network = SwavNetwork(encoder, settings.projector_hidden, recipe.projection, list(settings.prototypes.values()))
+    network = make_network(settings, encoder, labels)
     if fabric.world_size > 1:
         convert_batchnorm(network, device.type)
     network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
     counts = [[share] * len(plan.modalities)] * fabric.world_size
-    method = Swav(settings, network, fabric.global_rank, counts, device)
+    method = make_method(settings, network, fabric.global_rank, counts, device, labels)
     progress = Progress()
     restore(run, network, optimizer, method, progress)
     skips = torch.tensor([progress.skipped, progress.skipped_in_a_row], device=device)
@@ -151,7 +152,7 @@ def run_pretraining(
     writes = fabric.global_rank == 0
     tasks = probe_tasks(archive, PROBE_IMAGES) if settings.probe_every and writes else []
     sizes = recipe.view_settings().view_sizes()
-    finished = Encoder(recipe.encoder, encoder, preprocessing, settings.input_size, provenance)
+    finished = Encoder(recipe.encoder, method.encoder, preprocessing, settings.input_size, provenance)
     damage = DamageCount(fabric.global_rank)
     recent = deque((line for line in read_metrics(run.path) if "modalities" in line), maxlen=LINES)
     profile = Profile(run.path / "profile", stages) if conduct.profile and writes else None
@@ -172,13 +173,14 @@ def run_pretraining(
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            views = render_views(batch.views.to(device), sizes)
+            photo = (
+                draw_photo(batch.position.tolist(), len(sizes), seed=recipe.seed, step=step) if recipe.photo else None
+            )
+            views = render_views(batch.views.to(device), sizes, photo)
             stages.mark("views")
             wrapped.zero_grad(set_to_none=True)
-            if recipe.accumulate == 1:
-                loss = whole_step(fabric, model, method, views, step, stages)
-            else:
-                loss = step_in_parts(fabric, model, method, views, step, stages)
+            forward = whole_step if recipe.accumulate == 1 else step_in_parts
+            loss = forward(fabric, model, method, views, step, stages, batch.index)
             method.after_backward(step)
 
             norm = gradient_norm(network)
@@ -220,61 +222,6 @@ def run_pretraining(
     return ""
 
 
-def whole_step(fabric: Fabric, model: Any, method: Swav, views: Sequence[Tensor], step: int, stages: Stages) -> Tensor:
-    """Forward and backward with all images at once; the loss, detached."""
-    projections, scores = model(views, method.counts[method.rank])
-    stages.mark("encoder")
-    loss = method.loss_of(scores, method.codes(projections, scores, step))
-    stages.mark("method")
-    fabric.backward(loss)
-    stages.mark("communication" if method.ranks > 1 else "encoder")
-    return loss.detach()
-
-
-def step_in_parts(
-    fabric: Fabric, model: Any, method: Swav, views: Sequence[Tensor], step: int, stages: Stages
-) -> Tensor:
-    """The same with a part of the images at a time: once without gradients for the codes of all, then again for these.
-
-    Codes are balanced over the whole batch, as without parts; BatchNorm sees one part.
-    """
-    parts = method.recipe.accumulate
-    mine = method.counts[method.rank]
-    counts = [count // parts for count in mine]
-    blocks = [[block.tensor_split(parts, 1) for block in group.split(mine, dim=1)] for group in views]
-    split = [[torch.cat([block[part] for block in group], dim=1) for group in blocks] for part in range(parts)]
-    with torch.no_grad(), running_statistics_kept(method.network):
-        seen = [model(part, counts) for part in split]
-    stages.mark("encoder")
-    features = [projections.split(counts, dim=1) for projections, _ in seen]
-    projections = torch.cat([torch.cat(column, dim=1) for column in zip(*features, strict=True)], dim=1)
-    scores = [torch.cat(column, dim=1) for column in zip(*(scores for _, scores in seen), strict=True)]
-    codes = [block.tensor_split(parts, 1) for block in method.codes(projections, scores, step)]
-    stages.mark("method")
-    total = projections.new_zeros(())
-    for number, part in enumerate(split):
-        last = number == parts - 1
-        with fabric.no_backward_sync(model, enabled=not last):
-            _, scores = model(part, counts)
-            loss = method.loss_of(scores, [block[number] for block in codes])
-            fabric.backward(loss)
-        total += loss.detach()
-    stages.mark("communication" if method.ranks > 1 else "encoder")
-    return total
-
-
-def gradient_norm(network: torch.nn.Module) -> Tensor:
-    """L2 norm of all gradients together."""
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    norm: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
-    return norm
-
-
-def all_finite(loss: Tensor, norm: Tensor) -> Tensor:
-    """The same answer on all ranks, on the device: 1.0 if loss and gradients are finite everywhere, else 0.0."""
-    return all_reduce((torch.isfinite(loss) & torch.isfinite(norm)).float(), dist.ReduceOp.MIN)
-
-
 def diverged(run: RunFolder, network: torch.nn.Module, batch: TrainingBatch, loss: float, norm: float) -> RunError:
     """Save what is needed to replay the step, and say so."""
     path = run.path / "replay.pt"
@@ -289,7 +236,7 @@ def diverged(run: RunFolder, network: torch.nn.Module, batch: TrainingBatch, los
 def log_step(
     run: RunFolder,
     plan: BatchPlan,
-    method: Swav,
+    method: Method,
     progress: Progress,
     loss: Tensor,
     norm: Tensor,
@@ -298,8 +245,8 @@ def log_step(
     settings: Settings,
     recent: deque[dict[str, Any]],
 ) -> None:
-    """Write a line of metrics, a warning when losses stay at ln K, and its end when they no longer do."""
-    telemetry = method.telemetry.read()
+    """Write a line of metrics, a warning when nothing is learnt, and its end when something is."""
+    telemetry = method.lines()
     seconds, shares = stages.lap()
     passes = plan.passes(progress.step)
     modalities = {
@@ -322,7 +269,7 @@ def log_step(
     run.log(line)
     if run.writes:
         recent.append(line)
-        message = collapse_warning(recent, settings)
+        message = method.warning(recent)
         if message and not progress.warned:
             run.log({"step": progress.step, "event": "collapse", "message": message})
         elif progress.warned and not message:
@@ -352,7 +299,7 @@ def probe_step(
 
 
 def state_of(
-    network: SwavNetwork, optimizer: torch.optim.Optimizer, method: Swav, progress: Progress
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, method: Method, progress: Progress
 ) -> dict[str, Any]:
     """Everything that the next step depends on, as tensors and plain values."""
     return {
@@ -365,7 +312,7 @@ def state_of(
 
 
 def restore(
-    run: RunFolder, network: SwavNetwork, optimizer: torch.optim.Optimizer, method: Swav, progress: Progress
+    run: RunFolder, network: torch.nn.Module, optimizer: torch.optim.Optimizer, method: Method, progress: Progress
 ) -> None:
     """Go on from the newest checkpoint of the run, if there is one; lines written after it are dropped."""
     path = latest_checkpoint(run.path / "checkpoints")

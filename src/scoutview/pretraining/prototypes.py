@@ -28,9 +28,12 @@ class Prototypes(nn.Module):
     def forward(self, projections: Tensor, counts: Sequence[int]) -> list[Tensor]:
         """Cosines with the modality's own prototypes: per modality [view, sample, K_m].
 
-        projections [view, sample, F]: unit vectors, modality after modality; counts: samples of each.
+        projections [view, sample, F]: unit vectors, modality after modality; counts: samples of each. With a single
+        matrix it is that of all modalities.
         """
         with torch.autocast(projections.device.type, enabled=False):
+            if len(self.matrices) == 1:
+                return list((at_least_fp32(projections) @ self.matrices[0].T).split(list(counts), dim=1))
             blocks = at_least_fp32(projections).split(list(counts), dim=1)
             if len(set(counts)) == 1 and len({len(matrix) for matrix in self.matrices}) == 1:
                 joined = torch.stack([block.flatten(0, 1) for block in blocks])

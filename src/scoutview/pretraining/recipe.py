@@ -30,7 +30,11 @@ class Recipe:
     """The settings of a pretraining; the defaults are the paper's for 2D (Table I).
 
     Attributes:
-        method: the only one so far is swav.
+        method: swav (the paper's), simclr (crops [2]), dino or supervised (from `label` alone).
+        label: name of a label to learn from, or of several findings; of images, series or studies of split train.
+            Values 0 and 1 are a finding, "a|b" are several, others are exclusive classes.
+        alpha: weight of the method's loss beside that of a label (Eq. 7).
+        beta: weight of the label's loss.
         encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5.
         steps: optimizer steps.
         batch_size: images per step over all ranks, in equal parts from each modality.
@@ -52,13 +56,17 @@ class Recipe:
         energy: probability of the energy augmentation.
         gamma_chance: probability of the gamma augmentation.
         linear_chance: probability of the linear intensity augmentation.
+        photo: augment views as photographs are (horizontal flip, brightness, contrast, blur), as a baseline.
         code_crops: the views that give codes, as indices.
-        temperature: tau of Eq. 1.
+        temperature: tau of Eq. 1, and of the student of dino.
+        teacher_temperature: of dino; below `temperature`, which sharpens.
+        teacher_momentum: of dino at the first step; it rises to 1.
         epsilon: entropy weight of Eq. 3.
         sinkhorn_rounds: rounds of row and column normalisation.
         projection: dimension F of the projection.
         projector_hidden: width of the projector.
-        prototypes: K, per modality.
+        prototypes: K, per modality; of dino the outputs, for all modalities.
+        shared_prototypes: one set of prototypes, and one queue, for all modalities together instead of one for each.
         queue: features kept per modality and code crop.
         queue_start: step from which the queue is used.
         freeze_prototypes: steps for which prototypes stay as they are.
@@ -76,7 +84,10 @@ class Recipe:
         skip_limit: non-finite steps in a row that end the run.
     """
 
-    method: Literal["swav"] = "swav"
+    method: Literal["swav", "simclr", "dino", "supervised"] = "swav"
+    label: tuple[str, ...] | str | None = None
+    alpha: float = 1.0
+    beta: float = 1.0
     encoder: str = "resnet50w2"
     steps: int = 126_700
     batch_size: int = 1024
@@ -97,13 +108,17 @@ class Recipe:
     energy: float = 0.5
     gamma_chance: float = 0.5
     linear_chance: float = 0.5
+    photo: bool = False
     code_crops: tuple[int, ...] = (0, 1)
     temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    teacher_momentum: float = 0.996
     epsilon: float = 0.03
     sinkhorn_rounds: int = 3
     projection: int = 128
     projector_hidden: int | Auto = "auto"
     prototypes: int | Auto = "auto"
+    shared_prototypes: bool = False
     queue: int | Auto = "auto"
     queue_start: int = 12_670
     freeze_prototypes: int = 10_000
@@ -127,10 +142,24 @@ class Recipe:
             (self.batch_size < 1, f"batch_size {self.batch_size} must be 1 or more"),
             (self.accumulate < 1, f"accumulate {self.accumulate} must be 1 or more"),
             (len(self.crops) != len(self.sizes), f"crops {self.crops} and sizes {self.sizes} must be of one length"),
-            (views < 2, f"crops {self.crops} give {views} view: swapped prediction needs two or more"),
+            (
+                views < 2 and self.method != "supervised",
+                f"crops {self.crops} give {views} view: swapped prediction needs two or more",
+            ),
+            (
+                self.method == "dino" and not 0 < self.teacher_temperature < self.temperature,
+                f"teacher_temperature {self.teacher_temperature} must lie between 0 and temperature {self.temperature}",
+            ),
+            (not 0 <= self.teacher_momentum < 1, f"teacher_momentum {self.teacher_momentum} must lie in [0, 1)"),
+            (
+                self.method == "simclr" and self.crops != (2,),
+                f"crops {self.crops}: simclr compares two views of one size: use crops [2] and sizes [{self.sizes[0]}]",
+            ),
+            (min(self.alpha, self.beta) < 0, f"alpha {self.alpha} and beta {self.beta} must be 0 or more"),
+            (self.method == "supervised" and not self.label, "method supervised needs a label: set label NAME"),
             (min(self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
             (
-                not self.code_crops or not all(0 <= crop < views for crop in self.code_crops),
+                self.method == "swav" and not (self.code_crops and all(0 <= crop < views for crop in self.code_crops)),
                 f"code_crops {self.code_crops} must name views between 0 and {views - 1}",
             ),
             (
@@ -157,12 +186,16 @@ class Recipe:
             energy=self.energy,
             gamma_chance=self.gamma_chance,
             linear_chance=self.linear_chance,
+            photo=self.photo,
         )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A recipe whose every `auto` has become a value, with the reasons. prototypes and queue are per modality."""
+    """A recipe whose every `auto` has become a value, with the reasons.
+
+    prototypes and queue are per modality, or of all together as the one entry "xray+ct".
+    """
 
     recipe: Recipe
     prototypes: dict[str, int]
@@ -263,6 +296,8 @@ def _fit(value: Any, hint: Any) -> Any:
 def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> Settings:
     """Turn every `auto` into a value. images: number of images per modality."""
     reasons: dict[str, str] = {}
+    if recipe.shared_prototypes or recipe.method == "dino":
+        images = {"+".join(images): sum(images.values())}
     share = recipe.batch_size // max(len(images), 1)
     prototypes = {name: _prototypes(recipe, count) for name, count in images.items()}
     if recipe.prototypes == "auto":
@@ -277,6 +312,11 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         queue = {name: recipe.queue // max(share, 1) * share for name in prototypes}
         if set(queue.values()) != {recipe.queue}:
             reasons["queue"] = f"{recipe.queue} rounded down to whole shares of {share}"
+    if recipe.method in ("simclr", "supervised"):
+        reasons = {}  # they have neither
+    elif recipe.method == "dino":
+        queue = dict.fromkeys(queue, 0)
+        reasons["queue"] = "dino has none"
     hidden = recipe.projector_hidden
     if hidden == "auto":
         hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048

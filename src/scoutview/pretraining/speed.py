@@ -6,13 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from scoutview.batches.loader import ViewSample, collate_views
 from scoutview.encoders import make_encoder
+from scoutview.pretraining.labels import Labels
+from scoutview.pretraining.methods import make_method, make_network
 from scoutview.pretraining.recipe import Recipe, resolve
-from scoutview.pretraining.swav import Swav, SwavNetwork
 from scoutview.training import make_fabric, make_optimizer, scale_gradients
 from scoutview.views import render_views
 
@@ -57,15 +59,14 @@ def _measure(
     seconds: float,
 ) -> StepSpeed:
     settings = resolve(replace(recipe, batch_size=share * len(samples)), counts)
-    prototypes = list(settings.prototypes.values())
-    network = SwavNetwork(make_encoder(recipe.encoder), settings.projector_hidden, recipe.projection, prototypes).to(
-        fabric.device
-    )
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Time does not depend on what the labels say.
+    labels = Labels(("0", "1"), True, np.array([-1]), np.zeros((1, 2), np.float32)) if recipe.label else None
+    network = make_network(settings, make_encoder(recipe.encoder), labels).to(fabric.device)
+    network.to(memory_format=torch.channels_last)
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), 1e-6, recipe.momentum)
-    method = Swav(settings, network, 0, [[share] * len(samples)], fabric.device)
+    method = make_method(settings, network, 0, [[share] * len(samples)], fabric.device, labels)
     model, wrapped = fabric.setup(network, optimizer)
     chosen = [part[place % len(part)] for part in samples for place in range(share)]
     batch = collate_views(chosen, 1)
@@ -78,7 +79,7 @@ def _measure(
         start = _now(fabric)
         groups = render_views(batch.views.to(fabric.device), sizes)
         middle = _now(fabric)
-        loss = method.loss(model, groups, recipe.queue_start)
+        loss = method.loss(model, groups, recipe.queue_start, batch.index)
         wrapped.zero_grad(set_to_none=True)
         fabric.backward(loss)
         scale_gradients(network.parameters(), recipe.trust, recipe.weight_decay)

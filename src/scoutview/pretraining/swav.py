@@ -1,14 +1,20 @@
-"""The method of the paper: swapped prediction with prototypes, codes and queue per modality (sections III-A1, A2)."""
+"""The method of the paper: swapped prediction with prototypes, codes and queue per modality (sections III-A1, A2).
+
+With `shared_prototypes` one set serves all modalities, whose samples are then balanced together: the published SwAV.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scoutview.encoders import Network, Projector
+from scoutview.pretraining.collapse import collapse_warning
+from scoutview.pretraining.labels import Labels
+from scoutview.pretraining.method import Method, ViewNetwork
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
 from scoutview.pretraining.recipe import Settings
@@ -17,60 +23,64 @@ from scoutview.pretraining.swapped import global_mean, swapped_prediction
 from scoutview.pretraining.telemetry import Telemetry
 
 
-class SwavNetwork(nn.Module):
-    """Encoder, projector and prototypes: everything that has gradients."""
+class SwavNetwork(ViewNetwork):
+    """Encoder, projector and prototypes."""
 
     def __init__(self, encoder: Network, hidden: int, projection: int, prototypes: Sequence[int]) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.projector = Projector(encoder.features, hidden, projection)
         self.prototypes = Prototypes(prototypes, projection)
-        # Not a module of its own: a compiled encoder has the same weights under the same names.
-        self.encode: Callable[[Tensor], Tensor] = self.encoder.__call__
 
-    def compile_encoder(self) -> None:
-        """Have torch compile the encoder: one graph per size of view."""
-        self.encode = torch.compile(self.encoder)
+    def heads(self, features: Tensor, counts: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """The projections [view, image, F] and, per modality, the scores [view, image, K_m].
 
-    def forward(self, groups: Sequence[Tensor], counts: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """groups: views of equal shape, [view, image, 1, row, column]; counts: images per modality, in order.
-
-        Returns the projections [view, image, F] and, per modality, the scores [view, image, K_m]. Views of equal
-        shape go through the encoder together, and all through the projector at once, as BatchNorm is to see them.
+        All views go through the projector at once.
         """
-        images = groups[0].shape[1]
-        features = [self.encode(group.flatten(0, 1)) for group in groups]
-        projections = self.projector(torch.cat(features)).unflatten(0, (-1, images))
+        projections = self.projector(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         return projections, self.prototypes(projections, counts)
 
 
-class Swav:
-    """One step's codes and loss, and the state beside the network: queues and telemetry.
+class Swav(Method):
+    """One step's codes and loss, and the state beside the network: queues and telemetry."""
 
-    counts [rank][modality]: samples of every rank in a step, which are the same in all steps.
-    """
+    accumulates = True
 
     def __init__(
-        self, settings: Settings, network: SwavNetwork, rank: int, counts: Sequence[Sequence[int]], device: torch.device
+        self,
+        settings: Settings,
+        network: SwavNetwork,
+        rank: int,
+        counts: Sequence[Sequence[int]],
+        device: torch.device,
+        labels: Labels | None = None,
     ) -> None:
-        self.settings = settings
-        self.recipe = settings.recipe
-        self.network = network
-        self.rank, self.ranks, self.counts = rank, len(counts), [list(row) for row in counts]
-        self.total = sum(sum(row) for row in counts)
+        super().__init__(settings, network, rank, counts, device, labels)
         self.crops = list(self.recipe.code_crops)
+        modalities = len(self.counts)
+        prototypes = list(settings.prototypes.values())
+        # The modalities of each matrix of prototypes.
+        self.sets = (
+            [list(range(modalities))] if self.recipe.shared_prototypes else [[each] for each in range(modalities)]
+        )
         self.queue = FeatureQueue(list(settings.queue.values()), len(self.crops), self.recipe.projection, device)
-        share = self.recipe.batch_size // len(settings.prototypes) // self.ranks
-        self.telemetry = Telemetry(list(settings.prototypes.values()), share, self.ranks, device)
+        share = self.recipe.batch_size // modalities // self.ranks
+        self.telemetry = Telemetry(
+            prototypes * modalities if self.recipe.shared_prototypes else prototypes, share, self.ranks, device
+        )
         self._fresh: list[Tensor] = []
 
-    def loss(self, model: Any, groups: Sequence[Tensor], step: int) -> Tensor:
-        """The loss of this rank's samples (Eq. 1 and 4), scaled so that ranks average to the global batch's mean.
+    @classmethod
+    def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> SwavNetwork:
+        """Encoder, projector, and prototypes: one matrix per modality, or one for all."""
+        prototypes = list(settings.prototypes.values())
+        return SwavNetwork(encoder, settings.projector_hidden, settings.recipe.projection, prototypes)
 
-        model: the network, possibly wrapped for several ranks.
-        """
-        projections, scores = model(groups, self.counts[self.rank])
-        return self.loss_of(scores, self.codes(projections, scores, step))
+    @torch.no_grad()
+    def targets(
+        self, views: Sequence[Tensor], outputs: tuple[Tensor, list[Tensor]], step: int, index: Tensor | None = None
+    ) -> list[Tensor]:
+        """The codes; see `codes`."""
+        return self.codes(*outputs, step)
 
     @torch.no_grad()
     def codes(self, projections: Tensor, scores: Sequence[Tensor], step: int) -> list[Tensor]:
@@ -78,27 +88,45 @@ class Swav:
 
         projections [view, sample, F]; scores per modality [view, sample, K_m].
         """
-        features = [block[self.crops] for block in projections.detach().split(self.counts[self.rank], dim=1)]
+        features = [block[self.crops] for block in projections.detach().split(self.counts, dim=1)]
         scored = [block.detach()[self.crops] for block in scores]
         blocks: list[Tensor] = []
-        for number, block in enumerate(scored):
+        for number, held in enumerate(self.sets):
+            block = _joined([scored[modality] for modality in held])
             matrix = self.network.prototypes.matrices[number].detach()
             waiting: Tensor | None = None
             if step >= self.recipe.queue_start and self.queue.ready(number):
                 waiting = self.queue.slice_of(number, self.rank, self.ranks) @ matrix.T
             blocks += list(block if waiting is None else torch.cat([block, waiting], dim=1))
-        counts = [count for count in self.counts[self.rank] for _ in self.crops]
+        counts = [sum(self.counts[modality] for modality in held) for held in self.sets for _ in self.crops]
         balanced = iter(sinkhorn_codes(blocks, self.recipe.epsilon, self.recipe.sinkhorn_rounds, counts))
-        codes = [torch.stack([next(balanced) for _ in self.crops]) for _ in scored]
-        self._fresh = features
+        codes = []
+        for held in self.sets:
+            joint = torch.stack([next(balanced) for _ in self.crops])
+            codes += joint.split([self.counts[modality] for modality in held], dim=1)
+        self._fresh = [_joined([features[modality] for modality in held]) for held in self.sets]
         self.telemetry.add(codes, scored, [block[0] for block in features])
         return codes
 
-    def loss_of(self, scores: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
-        """The loss of some or all samples of the step, given their codes; parts of a step add up to its loss."""
-        losses = swapped_prediction(scores, codes, self.crops, self.recipe.temperature)
+    def loss_of(self, outputs: tuple[Tensor, list[Tensor]], targets: Sequence[Tensor]) -> Tensor:
+        """Eq. 1 and 4, given the codes of the samples."""
+        losses = swapped_prediction(outputs[1], targets, self.crops, self.recipe.temperature)
         self.telemetry.add_losses([loss.detach() for loss in losses])
         return global_mean(losses, self.total, self.ranks)
+
+    def joined(
+        self, parts: Sequence[tuple[Tensor, list[Tensor]]], counts: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Projections and scores of all samples, modality after modality."""
+        features = [projections.split(list(counts), dim=1) for projections, _ in parts]
+        projections = torch.cat([torch.cat(column, dim=1) for column in zip(*features, strict=True)], dim=1)
+        scores = [torch.cat(column, dim=1) for column in zip(*(scores for _, scores in parts), strict=True)]
+        return projections, scores
+
+    def parted(self, targets: Sequence[Tensor], parts: int) -> list[list[Tensor]]:
+        """Codes per modality of each part."""
+        split = [block.tensor_split(parts, 1) for block in targets]
+        return [[block[part] for block in split] for part in range(parts)]
 
     def after_backward(self, step: int) -> None:
         """Frozen prototypes lose their gradient; before anything looks at gradients."""
@@ -112,7 +140,16 @@ class Swav:
         """
         if step >= self.recipe.freeze_prototypes:
             self.network.prototypes.normalise()
-        self.queue.enqueue(self._fresh, self.counts, good)
+        counts = [[sum(row[modality] for modality in held) for held in self.sets] for row in self.all_counts]
+        self.queue.enqueue(self._fresh, counts, good)
+
+    def lines(self) -> list[dict[str, float]]:
+        """See `Telemetry`."""
+        return self.telemetry.read()
+
+    def warning(self, lines: Iterable[dict[str, Any]]) -> str | None:
+        """A loss that stays at ln K."""
+        return collapse_warning(lines, self.settings)
 
     def state_dict(self) -> dict[str, Any]:
         """Queues and telemetry."""
@@ -122,3 +159,7 @@ class Swav:
         """Restore; the network's prototypes were saved on the sphere."""
         self.queue.load_state_dict(state["queue"])
         self.telemetry.load_state_dict(state["telemetry"])
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)

@@ -74,5 +74,6 @@ def watch_gradients(model: Any, stages: Stages) -> None:
             stages.mark("encoder")
         return future
 
-    hook.__annotations__ = {}  # torch wants its own types there, or nothing
+    # torch compares annotations with its own types, and finds text where they are postponed.
+    hook.__annotations__.clear()
     model.register_comm_hook(None, hook)

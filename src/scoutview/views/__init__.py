@@ -12,18 +12,22 @@ from scoutview.views.parameters import (
     draw_scale,
     largest_scale,
 )
+from scoutview.views.photo import PhotoParameters, augment_photo, draw_photo
 from scoutview.views.reduced import on_reduced, read_level
 from scoutview.views.render import ViewBatch, render_views
 from scoutview.views.rescale import image_coefficients, network_input, rescale
 
 __all__ = [
     "Canvas",
+    "PhotoParameters",
     "ReferenceEnergies",
     "ViewBatch",
     "ViewParameters",
     "ViewSettings",
+    "augment_photo",
     "canvas_of",
     "draw_parameters",
+    "draw_photo",
     "draw_scale",
     "image_coefficients",
     "largest_scale",

@@ -29,6 +29,7 @@ class ViewSettings:
         where the paper's rule would show nearly all of every image.
     energy, gamma_chance, linear_chance: probability of each of the three intensity augmentations.
     gamma, gain, bias: ranges of the exponent, of a and of b in a I + b, on [0, 1].
+    photo: whether views are also augmented as photographs are; see photo.py.
     """
 
     crops: tuple[int, ...] = (2, 6)
@@ -42,6 +43,7 @@ class ViewSettings:
     linear_chance: float = 0.5
     gain: tuple[float, float] = (0.9, 1.1)
     bias: tuple[float, float] = (-0.2, 0.2)
+    photo: bool = False
 
     def view_sizes(self) -> list[int]:
         """The size of each view in px, in order."""
@@ -152,8 +154,18 @@ Numbers = npt.NDArray[np.float64]
 
 def _draws(settings: ViewSettings, seed: int, step: int, position: int) -> Numbers:
     """Uniform numbers [view, draw]: always all of them, so that no option and no other view shifts a view's numbers."""
-    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, position, step]))
-    return generator.random((sum(settings.crops), 9 + BANDS))
+    return _generator(seed, step, position).random((sum(settings.crops), 9 + BANDS))
+
+
+def later_draws(views: int, count: int, *, seed: int, step: int, position: int) -> Numbers:
+    """Uniform numbers [view, draw] of the same key, behind those of `draw_parameters`."""
+    generator = _generator(seed, step, position)
+    generator.random((views, 9 + BANDS))
+    return generator.random((views, count))
+
+
+def _generator(seed: int, step: int, position: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, position, step]))
 
 
 def _between(bounds: tuple[float, float], uniform: Numbers) -> Numbers:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scoutview.images.spectrum import PIXEL_SIGMA
 from scoutview.views.energy import COARSE, COARSE_MARGIN, MARGIN, Grids, filtered
+from scoutview.views.photo import PhotoParameters, augment_photo
 from scoutview.views.sampling import sample
 
 FILTERED = {"cpu": 8, "cuda": 256}
@@ -47,10 +48,10 @@ class ViewBatch:
         return replace(self, pixels=self.pixels.pin_memory())
 
 
-def render_views(batch: ViewBatch, sizes: list[int]) -> list[Tensor]:
+def render_views(batch: ViewBatch, sizes: list[int], photo: PhotoParameters | None = None) -> list[Tensor]:
     """Render all views; consecutive views of equal size come in one tensor [view, image, 1, size, size] in [0, 1] *.
 
-    * before the linear intensity change a I + b, which may leave the range by design.
+    * before the linear intensity change a I + b, which may leave the range by design. photo: to be applied last.
     """
     groups: list[Tensor] = []
     first = 0
@@ -60,7 +61,7 @@ def render_views(batch: ViewBatch, sizes: list[int]) -> list[Tensor]:
             last += 1
         groups.append(_render(batch, first, last, sizes[first]).unsqueeze(2))
         first = last
-    return groups
+    return groups if photo is None else augment_photo(groups, photo)
 
 
 def _render(batch: ViewBatch, first: int, last: int, size: int) -> Tensor:
