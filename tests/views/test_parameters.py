@@ -89,6 +89,19 @@ def test_crops_lie_inside_and_everywhere() -> None:
     assert visible.max() <= 0.8 * 1.001
 
 
+def test_rectangular_crops_lie_inside_and_reach_the_smallest_image_that_they_fit_in() -> None:
+    settings = ViewSettings(crops=(2, 2), sizes=((64, 160), (120, 40)))
+    table = drawn(settings)
+    sides = np.array(settings.view_sizes())
+    for row in table:
+        assert (row.top + sides[:, 0] <= row.scale * 300 + 1e-3).all()
+        assert (row.left + sides[:, 1] <= row.scale * 400 + 1e-3).all()
+    scales = np.stack([row.scale for row in table])
+    # 160 of 400 columns and 120 of 300 rows: whichever needs more.
+    for column in scales.T:
+        assert stats.kstest(column, stats.uniform(0.4, 0.6).cdf).pvalue > 1e-3
+
+
 def test_reference_energies_are_interpolated_in_the_logarithm_of_the_scale() -> None:
     mean = np.log(GRID)[:, None] * np.ones(6)
     references = ReferenceEnergies(GRID, mean, mean)

@@ -16,6 +16,14 @@ from scoutview.images import BANDS, Spectrum, band_energies
 
 SMALLEST_ENERGY = 1e-6
 
+ViewSize = int | tuple[int, int]
+"""The side of a square view in px, or its (rows, columns)."""
+
+
+def in_plane(size: ViewSize) -> tuple[int, int]:
+    """(rows, columns) of a view in px."""
+    return (size, size) if isinstance(size, int) else size
+
 
 @dataclass(frozen=True)
 class ViewSettings:
@@ -27,12 +35,13 @@ class ViewSettings:
         U[crop, native] instead.
     visible: (low, high) per kind: instead, the crop shows this share of the short side. It is for small images,
         where the paper's rule would show nearly all of every image.
+    In these rules, `crop` is the short side of the smallest image of the same shape that the crop fits in.
     energy, gamma_chance, linear_chance: probability of each of the three intensity augmentations.
     gamma, gain, bias: ranges of the exponent, of a and of b in a I + b, on [0, 1].
     """
 
     crops: tuple[int, ...] = (2, 6)
-    sizes: tuple[int, ...] = (224, 92)
+    sizes: tuple[ViewSize, ...] = (224, 92)
     fraction: tuple[float, float] = (0.1, 0.7)
     short_sides: tuple[float, float] = (600.0, 1200.0)
     visible: tuple[tuple[float, float], ...] | None = None
@@ -43,8 +52,8 @@ class ViewSettings:
     gain: tuple[float, float] = (0.9, 1.1)
     bias: tuple[float, float] = (-0.2, 0.2)
 
-    def view_sizes(self) -> list[int]:
-        """The size of each view in px, in order."""
+    def view_sizes(self) -> list[ViewSize]:
+        """The size of each view, in order."""
         return [size for count, size in zip(self.crops, self.sizes, strict=True) for _ in range(count)]
 
 
@@ -96,14 +105,14 @@ class ViewParameters:
 
 def largest_scale(settings: ViewSettings, shape: tuple[int, int]) -> float:
     """The largest rescale factor that `draw_parameters` can draw for an image of `shape` [row, column] px."""
-    ends = [_short_sides(settings, min(shape), np.full(sum(settings.crops), end)) for end in (0.0, 1.0)]
+    ends = [_short_sides(settings, shape, np.full(sum(settings.crops), end)) for end in (0.0, 1.0)]
     return float(np.max(ends)) / min(shape)
 
 
 def draw_scale(settings: ViewSettings, shape: tuple[int, int], *, seed: int, step: int, position: int) -> float:
     """The largest rescale factor that `draw_parameters` draws for the same key; nothing of the image is needed."""
     where = _draws(settings, seed, step, position)[:, 0]
-    return float(np.max(_short_sides(settings, min(shape), where))) / min(shape)
+    return float(np.max(_short_sides(settings, shape, where))) / min(shape)
 
 
 def draw_parameters(
@@ -121,10 +130,10 @@ def draw_parameters(
 
     level: of the reduced read that the views come from, which changes their band energies; see `band_energies`.
     """
-    sizes = np.array(settings.view_sizes(), dtype=np.float64)
+    sizes = _planes(settings)
     draws = _draws(settings, seed, step, position)
     where, above, beside, energy, gamma, linear, exponent, factor, shift = draws[:, :9].T
-    short_sides = _short_sides(settings, min(shape), where)
+    short_sides = _short_sides(settings, shape, where)
     scale = short_sides / min(shape)
     drawn = energy < settings.energy
     bands = np.ones((len(sizes), BANDS))
@@ -137,8 +146,8 @@ def draw_parameters(
         bands = np.where(usable, wanted / np.maximum(present, SMALLEST_ENERGY), 1.0)
     columns = (
         scale,
-        above * np.maximum(shape[0] * scale - sizes, 0.0),
-        beside * np.maximum(shape[1] * scale - sizes, 0.0),
+        above * np.maximum(shape[0] * scale - sizes[:, 0], 0.0),
+        beside * np.maximum(shape[1] * scale - sizes[:, 1], 0.0),
         bands,
         np.where(gamma < settings.gamma_chance, _between(settings.gamma, exponent), 1.0),
         np.where(linear < settings.linear_chance, _between(settings.gain, factor), 1.0),
@@ -167,9 +176,15 @@ def _truncated_normal(uniform: Numbers) -> Numbers:
     return normal
 
 
-def _short_sides(settings: ViewSettings, native: int, uniform: Numbers) -> Numbers:
+def _planes(settings: ViewSettings) -> Numbers:
+    """(rows, columns) of the views [view, axis] in px."""
+    return np.array([in_plane(size) for size in settings.view_sizes()], dtype=np.float64)
+
+
+def _short_sides(settings: ViewSettings, shape: tuple[int, int], uniform: Numbers) -> Numbers:
     """Short side [view] of the rescaled image in px: never below the crop, above the native one only for that."""
-    sizes = np.array(settings.view_sizes(), dtype=np.float64)
+    native = min(shape)
+    sizes: Numbers = (_planes(settings) * (native / np.array(shape))).max(1)
     largest = np.maximum(native, sizes)
     if settings.visible is not None:
         ranges = np.repeat(np.array(settings.visible), settings.crops, axis=0)
@@ -178,6 +193,7 @@ def _short_sides(settings: ViewSettings, native: int, uniform: Numbers) -> Numbe
         return shown
     low, high = settings.short_sides
     if settings.fraction[1] * native <= low:
-        return sizes + (largest - sizes) * uniform
-    clamped: Numbers = np.clip(_between(settings.fraction, uniform) * native, low, high)
+        drawn: Numbers = sizes + (largest - sizes) * uniform
+        return drawn
+    clamped: Numbers = np.maximum(np.clip(_between(settings.fraction, uniform) * native, low, high), sizes)
     return clamped
