@@ -5,11 +5,14 @@ In: canvases of unit-range images, their spectra, keyed parameters. Out: crops [
 
 from scoutview.views.canvas import Canvas, canvas_of, layout
 from scoutview.views.parameters import (
+    DepthParameters,
     ReferenceEnergies,
     ViewParameters,
     ViewSettings,
+    ViewSize,
     draw_parameters,
     draw_scale,
+    draw_volume_parameters,
     largest_scale,
 )
 from scoutview.views.reduced import on_reduced, read_level
@@ -18,13 +21,16 @@ from scoutview.views.rescale import image_coefficients, network_input, rescale
 
 __all__ = [
     "Canvas",
+    "DepthParameters",
     "ReferenceEnergies",
     "ViewBatch",
     "ViewParameters",
     "ViewSettings",
+    "ViewSize",
     "canvas_of",
     "draw_parameters",
     "draw_scale",
+    "draw_volume_parameters",
     "image_coefficients",
     "largest_scale",
     "layout",
