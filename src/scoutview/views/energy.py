@@ -69,6 +69,22 @@ def filtered(fine: Tensor, coarse: Tensor, factors: Tensor, sides: tuple[int, in
     return result.add_(torch.matmul(torch.matmul(up, low), up_across.T))
 
 
+def low_passes(fine: Tensor, coarse: Tensor, sides: tuple[int, int]) -> Tensor:
+    """L_0 to L_5 each by itself: [view, 6, row, column], of `sides`; fine, coarse: as for `filtered`."""
+    result = torch.empty(len(fine), len(CASCADE_VARIANCES), *sides, device=fine.device)
+    fine = fine[:, : sides[0] + 2 * MARGIN, : sides[1] + 2 * MARGIN]
+    result[:, 0] = fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    down, across = (_narrow_matrices(side, fine.device)[0].unflatten(0, (len(_FINE), -1)) for side in sides)
+    (wide, up), (wide_across, up_across) = (_wide_matrices(side, fine.device) for side in sides)
+    low = torch.matmul(wide, coarse).unflatten(1, (len(_WIDE), -1))
+    for place, number in enumerate(_FINE):
+        result[:, number] = torch.matmul(torch.matmul(down[place], fine), across[place].T)
+    for place, number in enumerate(_WIDE):
+        smooth = torch.matmul(low[:, place], wide_across.unflatten(0, (len(_WIDE), -1))[place].T)
+        result[:, number] = torch.matmul(torch.matmul(up, smooth), up_across.T)
+    return result
+
+
 def _narrow(fine: Tensor, factors: Tensor, down: Grids, across: Grids) -> Tensor:
     """c_1 L_1 + c_2 L_2: both along rows, block by block, then along columns, transposed, as one product."""
     views, side = len(fine), across.fine

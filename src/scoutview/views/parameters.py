@@ -27,9 +27,9 @@ def in_plane(size: ViewSize) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[-2], size[-1])
 
 
-def slices_of(size: ViewSize) -> int | None:
-    """Slices of a view; None for views of images."""
-    return size[0] if isinstance(size, tuple) and len(size) == 3 else None
+def slices_of(size: ViewSize) -> int:
+    """Slices of a view; one for views of images."""
+    return size[0] if isinstance(size, tuple) and len(size) == 3 else 1
 
 
 @dataclass(frozen=True)
