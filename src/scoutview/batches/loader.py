@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -185,8 +185,17 @@ def _stacked(columns: list[npt.NDArray[np.float32]]) -> Tensor:
     return torch.from_numpy(np.stack(columns))
 
 
+class Samples(Protocol):
+    """What `view_loader` needs of a data set of images or volumes."""
+
+    @property
+    def archive(self) -> Archive: ...
+    def __getitem__(self, draw: Any) -> ViewSample: ...
+    def fetch(self, draws: Sequence[Draw]) -> None: ...
+
+
 def view_loader(
-    dataset: ViewDataset, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
+    dataset: Samples, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
 ) -> Iterator[TrainingBatch]:
     """Iterate over a rank's batches of steps first, ..., last - 1; see `batch_loader`."""
     read = partial(_read_views, dataset, plan.share)
@@ -194,5 +203,5 @@ def view_loader(
     return batch_loader(read, plan, first, last, rank=rank, ranks=ranks, workers=workers, fetch=fetch)
 
 
-def _read_views(dataset: ViewDataset, share: int, draws: list[Draw]) -> TrainingBatch:
+def _read_views(dataset: Samples, share: int, draws: list[Draw]) -> TrainingBatch:
     return collate_views([dataset[draw] for draw in draws], share)
