@@ -3,7 +3,17 @@
 In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
 """
 
+from scoutview.pretraining.data import training_dataset, training_selections
 from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
 
-__all__ = ["Conduct", "Recipe", "Settings", "load_recipe", "resolve", "run_pretraining"]
+__all__ = [
+    "Conduct",
+    "Recipe",
+    "Settings",
+    "load_recipe",
+    "resolve",
+    "run_pretraining",
+    "training_dataset",
+    "training_selections",
+]

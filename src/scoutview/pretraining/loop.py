@@ -13,13 +13,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from scoutview.batches import Archive, BatchPlan, TrainingBatch, view_loader
-from scoutview.batches.loader import ViewDataset
 from scoutview.encoders import Encoder, checkpoint_blocks, make_encoder, running_statistics_kept, save_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES, collapse_warning
 from scoutview.pretraining.damage import DamageCount
+from scoutview.pretraining.data import training_dataset, training_selections
 from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.swav import Swav, SwavNetwork
@@ -101,7 +101,7 @@ def run_pretraining(
     device = fabric.device
     keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
-    selections = archive.select(recipe.splits, recipe.where)
+    selections = training_selections(archive, recipe)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
     share = plan.share // fabric.world_size
     if share % recipe.accumulate:
@@ -118,7 +118,8 @@ def run_pretraining(
     if fabric.world_size > 1:
         convert_batchnorm(network, device.type)
     network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last = torch.channels_last if encoder.spatial_dims == 2 else torch.channels_last_3d
+    network.to(memory_format=last)  # type: ignore[call-overload]
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
@@ -132,13 +133,8 @@ def run_pretraining(
     if fabric.world_size > 1:
         watch_gradients(model._forward_module, stages)
 
-    dataset = ViewDataset(
-        archive,
-        preprocessing,
-        recipe.view_settings(),
-        {name: archive.reference_energies(name, preprocessing.identity()) for name in selections},
-        recipe.seed,
-    )
+    with fabric.rank_zero_first():
+        dataset = training_dataset(archive, recipe, preprocessing, run.path)
     loader = view_loader(
         dataset,
         plan,
@@ -149,7 +145,8 @@ def run_pretraining(
         workers=settings.workers,
     )
     writes = fabric.global_rank == 0
-    tasks = probe_tasks(archive, PROBE_IMAGES) if settings.probe_every and writes else []
+    probed = settings.probe_every and encoder.spatial_dims == 2  # labels are probed on images
+    tasks = probe_tasks(archive, PROBE_IMAGES) if probed and writes else []
     sizes = recipe.view_settings().view_sizes()
     finished = Encoder(recipe.encoder, encoder, preprocessing, settings.input_size, provenance)
     damage = DamageCount(fabric.global_rank)
