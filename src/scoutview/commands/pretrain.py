@@ -214,7 +214,7 @@ def _announce(console: Console, settings: Settings, plan: BatchPlan, ranks: int)
         count, series = len(lanes.selection), lanes.selection.series_count
         repeats = settings.recipe.steps * plan.share / count
         console.print(f"  {name}: {count} {unit}, each seen {repeats:.1f} times", highlight=False)
-        if not lanes.separates_series:
+        if not lanes.separates_series and settings.recipe.spatial_dims == 2:
             console.print(
                 f"  {name}: {series} series (up to {lanes.selection.longest_series} images) for {plan.share} places, "
                 "so slices of one can meet in a batch",

@@ -133,8 +133,11 @@ def run_pretraining(
     if fabric.world_size > 1:
         watch_gradients(model._forward_module, stages)
 
-    with fabric.rank_zero_first():
-        dataset = training_dataset(archive, recipe, preprocessing, run.path)
+    if fabric.global_rank > 0:
+        fabric.barrier()
+    dataset = training_dataset(archive, recipe, preprocessing, run.path)  # rank 0 writes what the others read
+    if fabric.global_rank == 0:
+        fabric.barrier()
     loader = view_loader(
         dataset,
         plan,
