@@ -149,7 +149,7 @@ def test_views_equal_float64_references_at_full_resolution(thickness: float, sli
 
 
 def test_thin_slices_equal_filtering_by_scipy_at_full_resolution() -> None:
-    """Where no sigma is below half a slice, which a sampled Gaussian shows as another filter; lambda is 0.4 to 1.6."""
+    """All sigmas are above a slice, below which a sampled Gaussian is another filter; lambda is 0.4 to 1.6."""
     volume = textured_volume(np.random.default_rng(1), (30, 200, 180), 0.7, 3.0)
     settings = ViewSettings(crops=(2,), sizes=((20, 112, 96),), fraction=None, short_sides=(96.0, 200.0), energy=1.0)
     grid = np.geomspace(32, 1200, 16)
