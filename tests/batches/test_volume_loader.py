@@ -70,8 +70,17 @@ def test_volumes_are_numbered_through_and_radiographs_are_none(store: Path) -> N
             assert volumes.slices_of(index) == len(volume.rows) == SLICES
             stacks.append(volume.stack)
     assert len(set(stacks)) == len(stacks) == 7
-    with pytest.raises(UsageError, match="no whole volume among the selected images"):
+    with pytest.raises(UsageError, match=r"no whole volume among the selected images \(no series of slices\)"):
         VolumeList.of(archive, archive.select(where="modality = 'xray'"))
+
+
+def test_volumes_of_which_a_slice_is_not_selected_are_said(store: Path) -> None:
+    _, whole = listed(store)
+    assert whole.left_out() == []
+    missing = whole.place(5)[1].rows[3].image
+    _, rest = listed(store, f"image != '{missing}'")
+    assert {name: len(part) for name, part in rest.parts.items()} == {"ct": 4, "mr": 2}
+    assert rest.left_out() == ["mr: left out are 1 volumes with slices that are not selected and 0 with gaps"]
 
 
 def test_batches_are_the_same_with_and_without_workers_and_on_two_ranks(store: Path) -> None:

@@ -52,8 +52,9 @@ def lines(run: Path) -> list[dict]:
 def test_a_run_on_volumes_stopped_after_every_step_is_the_same_run(store: Path, tmp_path: Path, encoder: str) -> None:
     settings = {**SMALL, "encoder": encoder, "where": "modality = 'ct'", "splits": ("train", "validation", "test")}
     whole = pretrain([store], out=tmp_path / "whole", recipe="ct_3d", **settings)
-    for _ in range(3):
+    for step in (1, 2, 3):
         parts = pretrain([store], out=tmp_path / "parts", recipe="ct_3d", stop_after=1e-9, **settings)
+        assert [line["step"] for line in lines(parts)] == list(range(1, step + 1))
     assert [line["step"] for line in lines(whole)] == [1, 2, 3]
     assert lines(parts) == lines(whole)
     one, other = load_encoder(whole), load_encoder(parts)

@@ -44,14 +44,20 @@ class VolumeList:
             RunError: if a catalog file is damaged.
         """
         found = {name: Volumes.of(archive, selection) for name, selection in images.items()}
-        parts = {name: volumes for name, volumes in found.items() if len(volumes)}
-        if not parts:
-            left_out = ", ".join(
-                f"{name}: {volumes.incomplete} with slices that are not selected, {volumes.uneven} with gaps"
-                for name, volumes in found.items()
-            )
+        listed = cls({name: volumes for name, volumes in found.items() if len(volumes)})
+        if not listed.parts:
+            left_out = "; ".join(cls(found).left_out()) or "no series of slices"
             raise UsageError(f"no whole volume among the selected images ({left_out}): take in series of slices")
-        return cls(parts)
+        return listed
+
+    def left_out(self) -> list[str]:
+        """A line per modality of which volumes do not take part."""
+        return [
+            f"{name}: left out are {volumes.incomplete} volumes with slices that are not selected and {volumes.uneven} "
+            "with gaps"
+            for name, volumes in self.parts.items()
+            if volumes.incomplete or volumes.uneven
+        ]
 
     @cached_property
     def starts(self) -> Numbers:

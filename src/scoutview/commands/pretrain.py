@@ -26,6 +26,7 @@ from scoutview.pretraining import (
     run_pretraining,
     training_dataset,
     training_selections,
+    training_volumes,
 )
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
@@ -73,7 +74,8 @@ def pretrain(
     chosen = load_recipe(recipe, settings)
     archive = Archive.open(stores)
     initial = _initial(init, chosen.encoder)
-    selections = training_selections(archive, chosen)
+    volumes = training_volumes(archive, chosen)
+    selections = archive.select(chosen.splits, chosen.where) if volumes is None else volumes.selections
     images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
@@ -88,6 +90,8 @@ def pretrain(
     console = Console(stderr=True)
     plan = BatchPlan.make(selections, chosen.batch_size, chosen.seed, fabric.world_size)
     _announce(console, resolved, plan, fabric.world_size)
+    for line in volumes.left_out() if volumes else ():
+        console.print(f"  {line}", highlight=False)
     provenance = {
         "method": chosen.method,
         "steps": chosen.steps,

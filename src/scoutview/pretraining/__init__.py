@@ -3,7 +3,7 @@
 In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
 """
 
-from scoutview.pretraining.data import training_dataset, training_selections
+from scoutview.pretraining.data import training_dataset, training_selections, training_volumes
 from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
 
@@ -16,4 +16,5 @@ __all__ = [
     "run_pretraining",
     "training_dataset",
     "training_selections",
+    "training_volumes",
 ]

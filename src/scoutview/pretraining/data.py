@@ -11,14 +11,25 @@ from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.recipe import Recipe
 
 
+def training_volumes(archive: Archive, recipe: Recipe) -> VolumeList | None:
+    """The volumes that take part; None if the recipe trains on images.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if recipe.spatial_dims == 2:
+        return None
+    return VolumeList.of(archive, archive.select(recipe.splits, recipe.where))
+
+
 def training_selections(archive: Archive, recipe: Recipe) -> dict[str, Selection]:
     """modality -> its images that take part, or its volumes, each of which counts as one.
 
     Raises:
         UsageError: if there is none.
     """
-    images = archive.select(recipe.splits, recipe.where)
-    return VolumeList.of(archive, images).selections if recipe.spatial_dims == 3 else images
+    volumes = training_volumes(archive, recipe)
+    return archive.select(recipe.splits, recipe.where) if volumes is None else volumes.selections
 
 
 def training_dataset(
@@ -32,10 +43,11 @@ def training_dataset(
         UsageError: if a store has no reference energies of its images.
         RunError: if those of volumes cannot be measured.
     """
-    images = archive.select(recipe.splits, recipe.where)
     views = recipe.view_settings()
-    if recipe.spatial_dims == 3:
-        reader = VolumeReader(VolumeList.of(archive, images), preprocessing, recipe.head)
+    volumes = training_volumes(archive, recipe)
+    if volumes is not None:
+        reader = VolumeReader(volumes, preprocessing, recipe.head)
         return VolumeDataset(archive, reader, views, volume_references(reader, folder), recipe.seed)
-    references = {name: archive.reference_energies(name, preprocessing.identity()) for name in images}
+    names = archive.select(recipe.splits, recipe.where)
+    references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
     return ViewDataset(archive, preprocessing, views, references, recipe.seed)
