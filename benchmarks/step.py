@@ -53,7 +53,7 @@ def ours(images: int, rounds: int) -> dict[str, float]:
 
 def plain(images: int, rounds: int, pipe: Any) -> None:
     """Seconds of a plain step: {"views": of the filters, "pil": of PIL's views, "rest": of everything else}."""
-    from views import by_filters, by_pil
+    from views import SIZES, by_filters, by_pil
 
     settings = settings_of("xray_2d", encoder="resnet50", precision="fp32")
     recipe = settings.recipe
@@ -62,7 +62,6 @@ def plain(images: int, rounds: int, pipe: Any) -> None:
 
     network = make_network(settings, make_encoder("resnet50"))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, foreach=False)
-    sizes = recipe.view_settings().view_sizes()
     queue = torch.nn.functional.normalize(torch.randn(2, settings.queue["xray"], recipe.projection), dim=2)
     spectra = [radial_spectrum(picture(number)) for number in range(8)]
     times: dict[str, list[float]] = {"views": [], "pil": [], "rest": []}
@@ -74,7 +73,7 @@ def plain(images: int, rounds: int, pipe: Any) -> None:
                 recipe.view_settings(), (1024, 1024), spectra[place % 8], references(), seed=0, step=number,
                 position=place,
             )  # fmt: skip
-            crops.append(by_filters(picture(place % 8), parameters, sizes))
+            crops.append(by_filters(picture(place % 8), parameters, SIZES))
         viewed = time.perf_counter()
         groups = [
             torch.stack([torch.stack([crop[view] for crop in crops]) for view in part]).unsqueeze(2)

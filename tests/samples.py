@@ -22,6 +22,22 @@ def textured(generator: np.random.Generator, rows: int, columns: int, slope: flo
     return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
+def textured_volume(
+    generator: np.random.Generator, shape: tuple[int, int, int], thickness: float = 1.0, slope: float = 2.2
+) -> np.ndarray:
+    """A random volume [slice, row, column] in [0, 1]; in mm its amplitude spectrum falls as frequency^-slope.
+
+    thickness: from a slice to the next in px of the slices.
+    """
+    noise = np.fft.rfftn(generator.standard_normal(shape))
+    slices, rows, columns = shape
+    squared = (np.fft.fftfreq(slices)[:, None, None] / thickness) ** 2
+    radius = np.sqrt(squared + np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.rfftfreq(columns) ** 2)
+    radius[0, 0, 0] = 1.0
+    volume = np.fft.irfftn(noise / radius**slope, s=shape, axes=(0, 1, 2))
+    return ((volume - volume.min()) / np.ptp(volume)).astype(np.float32)
+
+
 def make_store(folder: Path, images: int = 24, size: int = 96, series: int = 0) -> Store:
     """A store of `images` textured images per modality, labelled by their texture; with `series`, that many series."""
     preprocessing = Preprocessing()

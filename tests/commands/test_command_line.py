@@ -31,7 +31,7 @@ def complaint(capsys: pytest.CaptureFixture[str], words: list[str], code: int) -
         (["pretrain", "STORE", "--steps", "abc", "--out", "x"], '"steps"'),
         (["pretrain", "STORE", "--epsilon", "0.001", "--out", "x"], "epsilon 0.001 is below 0.023"),
         (["pretrain", "STORE"], "out"),
-        (["pretrain", "STORE", "--out", "x", "--recipe", "huge"], "no recipe 'huge': use demo, mixed_2d"),
+        (["pretrain", "STORE", "--out", "x", "--recipe", "huge"], "no recipe 'huge': use ct_3d, demo, mixed_2d"),
         (["fsck"], "store"),
         (["finetune", "detection", "STORE", "--encoder", "none", "--out", "x", "--label", "a"], "detection"),
         (["probe", "nowhere", "STORE", "--label", "a", "--out", "x"], "STORE is not a store"),

@@ -81,7 +81,9 @@ def test_wrong_settings_are_refused_in_one_line(values: dict, message: str) -> N
 
 
 def test_unknown_recipes_name_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no recipe 'small': use demo, mixed_2d, plain_swav, small_cpu, xray_2d"):
+    with pytest.raises(
+        UsageError, match="no recipe 'small': use ct_3d, demo, mixed_2d, plain_swav, small_cpu, xray_2d"
+    ):
         load_recipe("small", {})
     (tmp_path / "broken.yaml").write_text("a: [")
     with pytest.raises(UsageError, match="is no YAML"):

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from samples import textured
+from samples import textured, textured_volume
 from scipy import stats
 
-from scoutview.images import band_energies, radial_spectrum
-from scoutview.views import ReferenceEnergies, ViewParameters, ViewSettings, draw_parameters, largest_scale
+from scoutview.images import band_energies, radial_spectrum, volume_spectrum
+from scoutview.views import (
+    ReferenceEnergies,
+    ViewParameters,
+    ViewSettings,
+    draw_parameters,
+    draw_volume_parameters,
+    largest_scale,
+)
+from scoutview.views.parameters import in_plane
 
 GRID = np.geomspace(32, 1200, 16)
 REFERENCES = ReferenceEnergies(GRID, np.full((16, 6), 0.05), np.full((16, 6), 0.02))
@@ -87,6 +95,68 @@ def test_crops_lie_inside_and_everywhere() -> None:
     visible = np.concatenate([96 / (row.scale * 300) for row in table])
     assert visible.min() >= 0.4 * 0.999
     assert visible.max() <= 0.8 * 1.001
+
+
+def test_rectangular_crops_lie_inside_and_reach_the_smallest_image_that_they_fit_in() -> None:
+    settings = ViewSettings(crops=(2, 2), sizes=((64, 160), (120, 40)))
+    table = drawn(settings)
+    sides = np.array(settings.view_sizes())
+    for row in table:
+        assert (row.top + sides[:, 0] <= row.scale * 300 + 1e-3).all()
+        assert (row.left + sides[:, 1] <= row.scale * 400 + 1e-3).all()
+    scales = np.stack([row.scale for row in table])
+    # 160 of 400 columns and 120 of 300 rows: whichever needs more.
+    for column in scales.T:
+        assert stats.kstest(column, stats.uniform(0.4, 0.6).cdf).pvalue > 1e-3
+
+
+VOLUME = textured_volume(np.random.default_rng(0), (40, 224, 192), 5.0)
+CT = ViewSettings(
+    crops=(1, 4), sizes=((40, 224, 192), (24, 112, 96)), fraction=None, short_sides=(96.0, 200.0), energy=1.0
+)
+
+
+def drawn_of_volume(settings: ViewSettings, count: int, slices: int = 40) -> list[ViewParameters]:
+    spectrum = volume_spectrum(VOLUME, 5.0)
+    key = {"seed": 1, "position": 5}
+    return [
+        draw_volume_parameters(settings, (slices, 224, 192), 5.0, spectrum, REFERENCES, **key, step=step)
+        for step in range(count)
+    ]
+
+
+def test_views_of_a_volume_lie_in_it_and_are_as_large_as_table_i_says() -> None:
+    table = drawn_of_volume(CT, 300)
+    rows, columns = np.array([in_plane(size) for size in CT.view_sizes()]).T
+    for row in table:
+        assert (row.top + rows <= row.scale * 224 + 1e-3).all()
+        assert (row.left + columns <= row.scale * 192 + 1e-3).all()
+        assert (row.scale * 224 <= 250).all()
+        np.testing.assert_allclose(row.depth.thickness, row.scale * 5)
+    sides = np.stack([row.scale * 192 for row in table])
+    assert stats.kstest(sides[:, 0], stats.uniform(192, 8).cdf).pvalue > 1e-3
+    assert stats.kstest(sides[:, 1:].ravel(), stats.uniform(96, 104).cdf).pvalue > 1e-3
+    front = np.stack([row.depth.front for row in table])
+    assert (front[:, 0] == 0).all()
+    counts = np.bincount(front[:, 1:].ravel().astype(int), minlength=17)
+    assert len(counts) == 17
+    assert stats.chisquare(counts).pvalue > 1e-3
+    for row in table[:20]:
+        present = band_energies(volume_spectrum(VOLUME, 5.0), row.scale)
+        assert (np.abs(row.bands * present - 0.05) <= 0.02 * 1.001).all()
+
+
+def test_a_volume_of_few_slices_lies_in_the_middle_of_a_view() -> None:
+    (row,) = drawn_of_volume(CT, 1, slices=15)
+    assert row.depth.front.tolist() == [-13, *[-5] * 4]
+
+
+def test_the_key_decides_about_volumes_too() -> None:
+    first, again = drawn_of_volume(CT, 2), drawn_of_volume(CT, 2)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.depth.front, other.depth.front)
+        np.testing.assert_array_equal(one.bands, other.bands)
+    assert not np.array_equal(first[0].depth.front, first[1].depth.front)
 
 
 def test_reference_energies_are_interpolated_in_the_logarithm_of_the_scale() -> None:

@@ -24,6 +24,7 @@ from scoutview.views import (
     rescale,
 )
 from scoutview.views.canvas import BORDER, UNIT, level_shapes
+from scoutview.views.parameters import ViewSize, in_plane
 
 
 def flat_parameters(views: int, **changes: object) -> ViewParameters:
@@ -39,7 +40,7 @@ def flat_parameters(views: int, **changes: object) -> ViewParameters:
     return ViewParameters(**{key: np.asarray(value, np.float32) for key, value in {**values, **changes}.items()})
 
 
-def rendered(images: list[np.ndarray], parameters: list[ViewParameters], sizes: list[int]) -> list[np.ndarray]:
+def rendered(images: list[np.ndarray], parameters: list[ViewParameters], sizes: list[ViewSize]) -> list[np.ndarray]:
     samples = []
     for number, (image, parameter) in enumerate(zip(images, parameters, strict=True)):
         samples.append(ViewSample(Draw(0, number, number), canvas_of(image), parameter))
@@ -52,7 +53,7 @@ def cut_off(frequency: np.ndarray, scale: float) -> np.ndarray:
     return 0.5 + 0.5 * np.cos(np.clip(frequency / min(scale, 1.0) / np.pi - 0.5, 0, 1) * np.pi)
 
 
-def definition(image: np.ndarray, parameter: ViewParameters, view: int, size: int) -> np.ndarray:
+def definition(image: np.ndarray, parameter: ViewParameters, view: int, size: ViewSize) -> np.ndarray:
     """The view in float64: cosine series of the anti-aliased image, filtered bands, gamma, a I + b, crop."""
     rows, columns = image.shape
     scale = float(parameter.scale[view])
@@ -71,13 +72,15 @@ def definition(image: np.ndarray, parameter: ViewParameters, view: int, size: in
     transfer[0, 0] = 1.0
     filtered = coefficients * blur * transfer
 
-    def basis(length: int, corner: float) -> np.ndarray:
-        positions = (corner + np.arange(size) + 0.5) / scale
+    def basis(length: int, side: int, corner: float) -> np.ndarray:
+        positions = (corner + np.arange(side) + 0.5) / scale
         cosines = np.cos(np.outer(positions, np.pi * np.arange(length) / length)) * np.sqrt(2 / length)
         cosines[:, 0] = np.sqrt(1 / length)
         return cosines
 
-    crop = basis(rows, float(parameter.top[view])) @ filtered @ basis(columns, float(parameter.left[view])).T
+    high, wide = in_plane(size)
+    crop = basis(rows, high, float(parameter.top[view])) @ filtered
+    crop = crop @ basis(columns, wide, float(parameter.left[view])).T
     return finish(crop, parameter, view)
 
 
@@ -160,6 +163,29 @@ def test_views_equal_float64_references_at_full_resolution(
                 other = by_scipy(image, parameter, number, size)
                 assert np.abs(views[number][place] - other)[kept].max(initial=0.0) < 0.03
     assert compared > 10_000
+
+
+def test_rectangular_views_equal_their_definition_and_are_parts_of_square_ones() -> None:
+    generator = np.random.default_rng(4)
+    images = [textured(generator, *shape, 1.2) for shape in ((224, 192), (512, 300), (200, 420))]
+    settings = ViewSettings(crops=(2, 3), sizes=((112, 96), (40, 72)), short_sides=(96.0, 200.0), energy=0.7)
+    parameters = [
+        draw_parameters(settings, image.shape, radial_spectrum(image), references(), seed=3, step=7, position=place)
+        for place, image in enumerate(images)
+    ]
+    large, small = rendered(images, parameters, settings.view_sizes())
+    assert (large.shape, small.shape) == ((2, 3, 1, 112, 96), (3, 3, 1, 40, 72))
+    square = rendered(images, parameters, [96, 96, 72, 72, 72])
+    for place, (image, parameter) in enumerate(zip(images, parameters, strict=True)):
+        for number, size in enumerate(settings.view_sizes()):
+            view = (large[number] if number < 2 else small[number - 2])[place, 0]
+            whole = square[0][number, place, 0] if number < 2 else square[1][number - 2, place, 0]
+            part = min(len(view), len(whole))
+            # Only the blocks differ in which the products are made.
+            np.testing.assert_allclose(view[:part], whole[:part], atol=1e-3)
+            error = np.abs(view - definition(image, parameter, number, size))
+            assert np.sqrt(np.square(error).mean()) < 0.01
+            assert error.max() < 0.06
 
 
 def test_tiny_images_are_all_border_and_still_near_their_definition() -> None:

@@ -1,7 +1,7 @@
 """Which images in which order, read and checked, on any number of ranks.
 
 In: stores, a seed, a step. Out: batches with the same share of every modality; the state is the step alone. Volumes are
-listed beside the images, and read as a whole or in slabs.
+listed beside the images, read as a whole or in slabs, and take the place of images in batches for 3D networks.
 """
 
 from scoutview.batches.archive import Archive
@@ -9,6 +9,7 @@ from scoutview.batches.loader import TrainingBatch, view_loader
 from scoutview.batches.reading import read_unit_image
 from scoutview.batches.sampler import BatchPlan, Draw
 from scoutview.batches.selection import Selection
+from scoutview.batches.volume_loader import VolumeDataset, VolumeList, VolumeReader
 from scoutview.batches.volumes import Volumes, read_head, read_slab
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "Draw",
     "Selection",
     "TrainingBatch",
+    "VolumeDataset",
+    "VolumeList",
+    "VolumeReader",
     "Volumes",
     "read_head",
     "read_slab",

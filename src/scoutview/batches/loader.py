@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -27,6 +28,8 @@ from scoutview.views import (
     ViewBatch,
     ViewParameters,
     ViewSettings,
+    VolumeBatch,
+    VolumeDepth,
     canvas_of,
     draw_parameters,
     draw_scale,
@@ -41,7 +44,7 @@ KEPT_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class ViewSample:
-    """One image on its way into a batch: its canvas and view parameters.
+    """One image or volume on its way into a batch: its canvas and view parameters.
 
     Both are those of the read, which is one at 1 / 2^level resolution. damaged: what was wrong with the images in whose
     place this one is.
@@ -139,24 +142,38 @@ class ViewDataset(Dataset[ViewSample]):
 
 def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
     """One batch of samples: canvases of any size one after the other."""
-    starts, widths = layout([sample.canvas.shape for sample in samples])
+    starts, widths = layout([plane for sample in samples for plane in sample.canvas.planes])
     pixels = batch_memory(sum(len(sample.canvas.pixels) for sample in samples), dtype=torch.int16)
     np.concatenate([sample.canvas.pixels for sample in samples], out=pixels.numpy())
-    names = ("scale", "top", "left", "bands", "gamma", "gain", "bias")
-    stacked = {
-        name: torch.from_numpy(np.stack([getattr(sample.parameters, name) for sample in samples])) for name in names
-    }
+    drawn = [sample.parameters for sample in samples]
     position = torch.tensor([sample.draw.position for sample in samples])
+    views = ViewBatch(
+        pixels=pixels,
+        starts=torch.from_numpy(starts),
+        widths=torch.from_numpy(widths),
+        reduced=torch.tensor([sample.level for sample in samples]),
+        mean=torch.tensor([sample.canvas.mean for sample in samples]),
+        scale=_stacked([row.scale for row in drawn]),
+        top=_stacked([row.top for row in drawn]),
+        left=_stacked([row.left for row in drawn]),
+        bands=_stacked([row.bands for row in drawn]),
+        gamma=_stacked([row.gamma for row in drawn]),
+        gain=_stacked([row.gain for row in drawn]),
+        bias=_stacked([row.bias for row in drawn]),
+    )
+    depths = [row.depth for row in drawn if row.depth is not None]
+    if depths:
+        slices = np.array([len(sample.canvas.planes) for sample in samples])
+        depth = VolumeDepth(
+            first=torch.from_numpy(np.cumsum(slices) - slices),
+            slices=torch.from_numpy(slices),
+            front=_stacked([part.front for part in depths]),
+            thickness=_stacked([part.thickness for part in depths]),
+        )
+        views = VolumeBatch(**vars(views), depth=depth)
     return TrainingBatch(
         step=samples[0].draw.step,
-        views=ViewBatch(
-            pixels=pixels,
-            starts=torch.from_numpy(starts),
-            widths=torch.from_numpy(widths),
-            reduced=torch.tensor([sample.level for sample in samples]),
-            mean=torch.tensor([sample.canvas.mean for sample in samples]),
-            **stacked,
-        ),
+        views=views,
         index=torch.tensor([sample.draw.index for sample in samples]),
         position=position,
         modality=position // share,
@@ -164,8 +181,21 @@ def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
     )
 
 
+def _stacked(columns: list[npt.NDArray[np.float32]]) -> Tensor:
+    return torch.from_numpy(np.stack(columns))
+
+
+class Samples(Protocol):
+    """What `view_loader` needs of a data set of images or volumes."""
+
+    @property
+    def archive(self) -> Archive: ...
+    def __getitem__(self, draw: Any) -> ViewSample: ...
+    def fetch(self, draws: Sequence[Draw]) -> None: ...
+
+
 def view_loader(
-    dataset: ViewDataset, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
+    dataset: Samples, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
 ) -> Iterator[TrainingBatch]:
     """Iterate over a rank's batches of steps first, ..., last - 1; see `batch_loader`."""
     read = partial(_read_views, dataset, plan.share)
@@ -173,5 +203,5 @@ def view_loader(
     return batch_loader(read, plan, first, last, rank=rank, ranks=ranks, workers=workers, fetch=fetch)
 
 
-def _read_views(dataset: ViewDataset, share: int, draws: list[Draw]) -> TrainingBatch:
+def _read_views(dataset: Samples, share: int, draws: list[Draw]) -> TrainingBatch:
     return collate_views([dataset[draw] for draw in draws], share)

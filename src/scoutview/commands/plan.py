@@ -78,6 +78,8 @@ def plan(
     """
     _check(gpus, gpus_per_node, cores_per_node, images_per_second_per_gpu, seconds)
     chosen = load_recipe(recipe, settings)
+    if chosen.spatial_dims == 3:
+        raise UsageError(f"{recipe} trains on volumes, and plan measures images: try it with pretrain --steps 20")
     archive = Archive.open(stores)
     selections = archive.select(chosen.splits, chosen.where)
     one_each = BatchPlan.make(selections, len(selections), chosen.seed)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from scoutview.batches import Archive, BatchPlan, Selection, read_unit_image
+from scoutview.batches import Archive, BatchPlan, VolumeDataset, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining import Conduct, Settings, labels_of, load_recipe, resolve, run_pretraining
+from scoutview.pretraining import (
+    Conduct,
+    Recipe,
+    Settings,
+    labels_of,
+    load_recipe,
+    resolve,
+    run_pretraining,
+    training_dataset,
+    training_selections,
+    training_volumes,
+)
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
 from scoutview.training.run_folder import timestamp
@@ -45,7 +57,7 @@ def pretrain(
     Args:
         stores: Folders of stores.
         out: Folder of the run.
-        recipe: Name of a recipe (demo, small_cpu, plain_swav, xray_2d, mixed_2d) or a YAML file.
+        recipe: Name of a recipe (demo, small_cpu, plain_swav, xray_2d, mixed_2d, ct_3d) or a YAML file.
         init: Run folder, encoder file or published ResNet weights to start from instead of random ones.
         changed_store: Whether a run may continue on stores that have changed, so that batches come in another order.
         stop_after: Hours after which a checkpoint is written and the command ends, to be continued by the next one. On
@@ -64,13 +76,14 @@ def pretrain(
     archive = Archive.open(stores)
     labels_of(archive, chosen)  # what cannot be is refused before there is a run folder
     initial = _initial(init, chosen.encoder)
-    selections = archive.select(chosen.splits, chosen.where)
+    volumes = training_volumes(archive, chosen)
+    selections = archive.select(chosen.splits, chosen.where) if volumes is None else volumes.selections
     images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
     finished = (out / "encoder.safetensors").exists()
     run = RunFolder(out, writes=fabric.global_rank == 0 and not finished)
-    named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(selections)}
+    named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(archive, chosen)}
     config = {**resolved.config(), "init": str(init) if init else None}
     earlier = run.prepare(config, resolved.reasons, named, changed_store)
     if finished:
@@ -79,6 +92,8 @@ def pretrain(
     console = Console(stderr=True)
     plan = BatchPlan.make(selections, chosen.batch_size, chosen.seed, fabric.world_size)
     _announce(console, resolved, plan, fabric.world_size)
+    for line in volumes.left_out() if volumes else ():
+        console.print(f"  {line}", highlight=False)
     provenance = {
         "method": chosen.method,
         "label": chosen.label,
@@ -86,6 +101,7 @@ def pretrain(
         "stores": [{"snapshot": store.snapshot(), "path": store.path.name} for store in archive.stores],
         "earlier_archives": earlier,
         "images": images,
+        **({"volumes": "head" if chosen.head else "whole"} if chosen.spatial_dims == 3 else {}),
         "initial": initial.provenance if initial else None,
     }
     manifest = {
@@ -96,7 +112,7 @@ def pretrain(
     }
     run.manifest({**manifest, "status": "running"})
     if fabric.global_rank == 0:
-        write_view_sheets(archive, resolved, initial.preprocessing if initial else Preprocessing(), out / "views")
+        write_view_sheets(archive, resolved, initial.preprocessing if initial else Preprocessing(), out)
     run.listeners.append(lambda line: _show(console, line, resolved))
     try:
         conduct = Conduct(None if stop_after is None else 3600 * stop_after, profile)
@@ -118,14 +134,16 @@ def pretrain(
     return out
 
 
-def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Preprocessing, folder: Path) -> None:
-    """One picture per modality: some images, each with all the views of step 0."""
+def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Preprocessing, run: Path) -> None:
+    """One picture per modality in the run's folder `views`: some images, each with all the views of step 0.
+
+    Of volumes the middle slices are shown.
+    """
     recipe = settings.recipe
     views = recipe.view_settings()
-    selections = archive.select(recipe.splits, recipe.where)
+    selections = training_selections(archive, recipe)
     names = list(selections)
-    references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
-    dataset = ViewDataset(archive, preprocessing, views, references, recipe.seed)
+    dataset = training_dataset(archive, recipe, preprocessing, run)
     # With one place per modality, a batch shows one image of each, and the first batches show different ones.
     plan = BatchPlan.make(selections, len(names), recipe.seed, spares=recipe.damaged == "replace")
     for number, name in enumerate(names):
@@ -138,16 +156,28 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
         groups = render_views(batch.views, sizes, photo)
         rows = []
         for place, index in enumerate(sample.draw.index for sample in samples):
-            pictures = [("whole image", read_unit_image(archive, index, preprocessing)[0])]
+            title, whole = _whole(archive, dataset, index, preprocessing)
+            pictures = [(f"whole {'volume' if recipe.spatial_dims == 3 else 'image'}", whole)]
             count = 0
             for group in groups:
                 for view in group[:, place, 0]:
-                    side = float(batch.views.scale[place, count]) * min(samples[place].canvas.shape)
+                    side = float(batch.views.scale[place, count]) * min(samples[place].canvas.planes[0])
                     caption = f"view {count + 1}, short side {side:.0f} px"
-                    pictures.append((caption, view.clamp(0, 1).numpy()))
+                    picture = view if view.ndim == 2 else view[len(view) // 2]
+                    pictures.append((caption, picture.clamp(0, 1).numpy()))
                     count += 1
-            rows.append((archive.rows[index].image[:8], pictures))
-        view_sheet(rows, folder / f"{name}.png")
+            rows.append((title, pictures))
+        view_sheet(rows, run / "views" / f"{name}.png")
+
+
+def _whole(
+    archive: Archive, dataset: ViewDataset | VolumeDataset, index: int, preprocessing: Preprocessing
+) -> tuple[str, npt.NDArray[np.float32]]:
+    """(its name, an image or the middle slice of a volume)."""
+    if isinstance(dataset, ViewDataset):
+        return archive.rows[index].image[:8], read_unit_image(archive, index, preprocessing)[0]
+    pixels, _ = dataset.reader.read(index)
+    return dataset.reader.volumes.place(index)[1].stack[:8], pixels[len(pixels) // 2]
 
 
 def _initial(init: Path | None, architecture: str) -> Encoder | None:
@@ -174,10 +204,10 @@ def _stores(archive: Archive, images: dict[str, int]) -> list[dict[str, Any]]:
     return entries
 
 
-def _digest(selections: Mapping[str, Selection]) -> str:
+def _digest(archive: Archive, recipe: Recipe) -> str:
     """16 hex digits that name which images of the stores take part: splits and filters may depend on annotations."""
     digest = hashlib.sha256()
-    for name, selection in selections.items():
+    for name, selection in archive.select(recipe.splits, recipe.where).items():
         digest.update(f"{name} {len(selection)} ".encode())
         digest.update(selection.bits.tobytes())
     return digest.hexdigest()[:16]
@@ -185,14 +215,15 @@ def _digest(selections: Mapping[str, Selection]) -> str:
 
 def _announce(console: Console, settings: Settings, plan: BatchPlan, ranks: int) -> None:
     images = [len(lanes.selection) for lanes in plan.lanes]
-    console.print(f"{sum(images)} images of {len(images)} modalities, {ranks} rank(s)", highlight=False)
+    unit = "volumes" if settings.recipe.spatial_dims == 3 else "images"
+    console.print(f"{sum(images)} {unit} of {len(images)} modalities, {ranks} rank(s)", highlight=False)
     for key, reason in settings.reasons.items():
         console.print(f"  {key}: {getattr(settings, key)} ({reason})", highlight=False)
     for name, lanes in zip(plan.modalities, plan.lanes, strict=True):
         count, series = len(lanes.selection), lanes.selection.series_count
         repeats = settings.recipe.steps * plan.share / count
-        console.print(f"  {name}: {count} images, each seen {repeats:.1f} times", highlight=False)
-        if not lanes.separates_series:
+        console.print(f"  {name}: {count} {unit}, each seen {repeats:.1f} times", highlight=False)
+        if not lanes.separates_series and settings.recipe.spatial_dims == 2:
             console.print(
                 f"  {name}: {series} series (up to {lanes.selection.longest_series} images) for {plan.share} places, "
                 "so slices of one can meet in a batch",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.batches import Archive, read_unit_image
-from scoutview.encoders import Encoder, open_encoder, untrained_encoder
+from scoutview.encoders import Encoder, InputSize, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
 from scoutview.ingest import Pseudonyms, RefusedError, read_file
@@ -37,7 +37,7 @@ def find_encoder(encoder: str, recipe: str = "small_cpu") -> Encoder:
     return untrained_encoder(settings.encoder, _input_size(settings), Preprocessing(), settings.seed)
 
 
-def _input_size(recipe: Recipe) -> int:
+def _input_size(recipe: Recipe) -> InputSize:
     return resolve(recipe, {}).input_size
 
 

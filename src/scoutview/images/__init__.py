@@ -14,6 +14,7 @@ from scoutview.images.spectrum import (
     radial_spectrum,
 )
 from scoutview.images.types import FLAGS, MODALITIES, Image, Modality, Statistics, measure
+from scoutview.images.volume_spectrum import volume_spectrum
 
 __all__ = [
     "BANDS",
@@ -31,4 +32,5 @@ __all__ = [
     "measure",
     "pixel_sha256",
     "radial_spectrum",
+    "volume_spectrum",
 ]

@@ -47,11 +47,14 @@ _AMPLITUDE_UNIT = 1024.0
 class Spectrum:
     """power [48]: variance of the image per bin of frequency radius; radius [48]: its power-weighted r.m.s. radius.
 
-    The bins are `EDGES`, log-spaced in rad/px; the mean of the image is in none of them.
+    The bins are `EDGES`, log-spaced in rad/px; the mean of the image is in none of them. Of a volume (see
+    `volume_spectrum`) both are [depth frequency, 48], of its slices; depth [depth frequency, 1] is in rad per pixel of
+    these.
     """
 
     power: npt.NDArray[np.float64]
     radius: npt.NDArray[np.float64]
+    depth: npt.NDArray[np.float64] | float = 0.0
 
 
 def radial_spectrum(image: npt.NDArray[np.floating]) -> Spectrum:
@@ -59,8 +62,13 @@ def radial_spectrum(image: npt.NDArray[np.floating]) -> Spectrum:
     return spectrum_of_coefficients(fft.dctn(image.astype(np.float32, copy=False), norm="ortho"), image.shape)
 
 
-def spectrum_of_coefficients(coefficients: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Spectrum:
-    """Spectrum from the orthonormal DCT-II coefficients [row frequency, column frequency] of an image of `shape`."""
+def spectrum_of_coefficients(
+    coefficients: npt.NDArray[np.floating], shape: tuple[int, ...], with_mean: bool = False
+) -> Spectrum:
+    """Spectrum from the orthonormal DCT-II coefficients [row frequency, column frequency] of an image of `shape`.
+
+    with_mean: take what does not change within the image, too, into the first bin.
+    """
     rows, columns = shape
     total, second = np.zeros(BINS), np.zeros(BINS)
     for slab in row_slabs(rows, columns):
@@ -68,7 +76,7 @@ def spectrum_of_coefficients(coefficients: npt.NDArray[np.floating], shape: tupl
         squared, index = bins(rows, columns, slab.start, slab.stop)
         power = np.square(coefficients[slab], dtype=np.float64)
         power /= rows * columns
-        if slab.start == 0:
+        if slab.start == 0 and not with_mean:
             power[0, 0] = 0.0
         total += np.bincount(index, power.ravel(), BINS)
         power *= squared
@@ -111,20 +119,26 @@ def band_energies(spectrum: Spectrum, scale: npt.ArrayLike = 1.0, level: int = 0
     """Standard deviations e_k of the six bands of the image rescaled by `scale` (Eq. 8, Omega = whole image).
 
     scale: any shape [...]; returns [..., 6]. In units of the image. level: of the reduced read that the rescaled image
-    comes from, at most 2^-level in scale; what its wavelet folds into the bands is part of them.
+    comes from, at most 2^-level in scale; what its wavelet folds into the bands is part of them. A volume is rescaled
+    within its slices, and its bands are as wide along its depth as within them; it is never read reduced.
     """
-    factor = np.asarray(scale, dtype=np.float64)[..., None]
+    scales = np.asarray(scale, dtype=np.float64)
+    bins = spectrum.power.shape
+    factor = scales.reshape(scales.shape + (1,) * len(bins))
     radius = spectrum.radius
     prefilter = np.exp(-np.square(prefilter_sigma(factor) * radius))
     # The mean of a bin over four radii. An image that is not made smaller is taken as it is.
     share = share_passed(_RADII / (np.pi * factor[..., None]), factor[..., None] * 2**level).mean(-1)
     power = spectrum.power * prefilter * np.where(factor >= 1, 1.0, share)
-    cascade = np.exp(-CASCADE_VARIANCES[:, None] * np.square(radius / factor)[..., None, :] / 2)
+    variances = CASCADE_VARIANCES.reshape((-1,) + (1,) * len(bins))
+    distance = (np.square(radius) + np.square(spectrum.depth)) / np.square(factor)
+    cascade = np.exp(-variances * np.expand_dims(distance, scales.ndim) / 2)
+    cascade, power = (values.reshape(*values.shape[: -len(bins)], -1) for values in (cascade, power))
     responses = np.concatenate([cascade[..., :-1, :] - cascade[..., 1:, :], cascade[..., -1:, :]], axis=-2)
     variance = np.einsum("...b,...kb->...k", power, np.square(responses))
     if level:
         table = folded_power(level, tuple(EDGES), PIXEL_SIGMA, tuple(CASCADE_VARIANCES))
-        folded = folded_at(table, np.asarray(scale, dtype=np.float64) * 2**level)
+        folded = folded_at(table, scales * 2**level)
         variance = variance + np.einsum("b,...kb->...k", spectrum.power, folded)
     energies: npt.NDArray[np.float64] = np.sqrt(variance)
     return energies

@@ -3,8 +3,20 @@
 In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
 """
 
+from scoutview.pretraining.data import training_dataset, training_selections, training_volumes
 from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.methods import labels_of
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
 
-__all__ = ["Conduct", "Recipe", "Settings", "labels_of", "load_recipe", "resolve", "run_pretraining"]
+__all__ = [
+    "Conduct",
+    "Recipe",
+    "Settings",
+    "labels_of",
+    "load_recipe",
+    "resolve",
+    "run_pretraining",
+    "training_dataset",
+    "training_selections",
+    "training_volumes",
+]

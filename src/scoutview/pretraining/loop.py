@@ -12,13 +12,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from scoutview.batches import Archive, BatchPlan, TrainingBatch, view_loader
-from scoutview.batches.loader import ViewDataset
 from scoutview.encoders import Encoder, checkpoint_blocks, make_encoder, save_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES
 from scoutview.pretraining.damage import DamageCount
+from scoutview.pretraining.data import training_dataset, training_selections
 from scoutview.pretraining.method import Method
 from scoutview.pretraining.methods import labels_of, make_method, make_network
 from scoutview.pretraining.profile import Profile
@@ -102,7 +102,7 @@ def run_pretraining(
     keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
     labels = labels_of(archive, recipe)
-    selections = archive.select(recipe.splits, recipe.where)
+    selections = training_selections(archive, recipe)
     plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
     share = plan.share // fabric.world_size
     if share % recipe.accumulate:
@@ -119,7 +119,8 @@ def run_pretraining(
     if fabric.world_size > 1:
         convert_batchnorm(network, device.type)
     network.to(device)
-    network.to(memory_format=torch.channels_last)
+    last = torch.channels_last if encoder.spatial_dims == 2 else torch.channels_last_3d
+    network.to(memory_format=last)
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
@@ -133,13 +134,11 @@ def run_pretraining(
     if fabric.world_size > 1:
         watch_gradients(model._forward_module, stages)
 
-    dataset = ViewDataset(
-        archive,
-        preprocessing,
-        recipe.view_settings(),
-        {name: archive.reference_energies(name, preprocessing.identity()) for name in selections},
-        recipe.seed,
-    )
+    if fabric.global_rank > 0:
+        fabric.barrier()
+    dataset = training_dataset(archive, recipe, preprocessing, run.path)  # rank 0 writes what the others read
+    if fabric.global_rank == 0:
+        fabric.barrier()
     loader = view_loader(
         dataset,
         plan,
@@ -150,7 +149,8 @@ def run_pretraining(
         workers=settings.workers,
     )
     writes = fabric.global_rank == 0
-    tasks = probe_tasks(archive, PROBE_IMAGES) if settings.probe_every and writes else []
+    probed = settings.probe_every and encoder.spatial_dims == 2  # labels are probed on images
+    tasks = probe_tasks(archive, PROBE_IMAGES) if probed and writes else []
     sizes = recipe.view_settings().view_sizes()
     finished = Encoder(recipe.encoder, method.encoder, preprocessing, settings.input_size, provenance)
     damage = DamageCount(fabric.global_rank)

@@ -10,12 +10,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 
+from scoutview.encoders import InputSize
 from scoutview.errors import UsageError
 from scoutview.training import resolve_compile, resolve_precision, resolve_workers
 from scoutview.training.devices import Precision
-from scoutview.views import ViewSettings
+from scoutview.views import ViewSettings, ViewSize
+from scoutview.views.parameters import in_plane
 
 Auto = Literal["auto"]
 
@@ -35,7 +38,8 @@ class Recipe:
             Values 0 and 1 are a finding, "a|b" are several, others are exclusive classes.
         alpha: weight of the method's loss beside that of a label (Eq. 7).
         beta: weight of the label's loss.
-        encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5.
+        encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5; with
+            _3d, and densenet_3d, for volumes.
         steps: optimizer steps.
         batch_size: images per step over all ranks, in equal parts from each modality.
         seed: of weights, order and views.
@@ -46,12 +50,13 @@ class Recipe:
         checkpoint_activations: compute blocks of the encoder again for the backward pass instead of keeping them.
         splits: which splits are used; test is left out so that it stays a test.
         where: an SQL expression over the catalog; images that do not pass it are left out (docs/filters.md).
+        head: whether the brain of head CT volumes is cropped to 40 x 224 x 192.
         damaged: what to do about an image whose checksum is wrong: raise, or replace it by the next of its lane, up to
             one in a thousand.
         crops: number of views of each kind.
-        sizes: size of each kind in px.
+        sizes: size of each kind in px: a side, or rows and columns; of volumes slices, rows and columns.
         visible: per kind, range of the share of the short side that a crop shows; none is the paper's rescale rule.
-        fraction: range of the rescale factor.
+        fraction: range of the rescale factor; null is any short side within its range.
         short_sides: range of the rescaled short side in px.
         energy: probability of the energy augmentation.
         gamma_chance: probability of the gamma augmentation.
@@ -76,7 +81,7 @@ class Recipe:
         momentum: of SGD.
         weight_decay: on all parameters.
         trust: trust coefficient of LARC.
-        input_size: side in px of the square that the finished encoder is shown.
+        input_size: side in px of the square that the finished encoder is shown; of volumes slices, rows and columns.
         log_every: steps between lines of metrics.jsonl.
         probe_every: steps between kNN probes on labels of the store, if it has any; 0 is never.
         checkpoint_every: steps between checkpoints.
@@ -99,11 +104,12 @@ class Recipe:
     checkpoint_activations: bool = False
     splits: tuple[str, ...] = ("train", "validation")
     where: str | None = None
+    head: bool = False
     damaged: Literal["raise", "replace"] = "raise"
     crops: tuple[int, ...] = (2, 6)
-    sizes: tuple[int, ...] = (224, 92)
+    sizes: tuple[ViewSize, ...] = (224, 92)
     visible: tuple[tuple[float, float], ...] | None = None
-    fraction: tuple[float, float] = (0.1, 0.7)
+    fraction: tuple[float, float] | None = (0.1, 0.7)
     short_sides: tuple[float, float] = (600.0, 1200.0)
     energy: float = 0.5
     gamma_chance: float = 0.5
@@ -128,7 +134,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-6
     trust: float = 0.001
-    input_size: int | Auto = "auto"
+    input_size: InputSize | Auto = "auto"
     log_every: int = 10
     probe_every: int | Auto = "auto"
     checkpoint_every: int | Auto = "auto"
@@ -157,7 +163,8 @@ class Recipe:
             ),
             (min(self.alpha, self.beta) < 0, f"alpha {self.alpha} and beta {self.beta} must be 0 or more"),
             (self.method == "supervised" and not self.label, "method supervised needs a label: set label NAME"),
-            (min(self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
+            (min(min(in_plane(size)) for size in self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
+            *self._volume_problems(),
             (
                 self.method == "swav" and not (self.code_crops and all(0 <= crop < views for crop in self.code_crops)),
                 f"code_crops {self.code_crops} must name views between 0 and {views - 1}",
@@ -174,6 +181,28 @@ class Recipe:
         for wrong, message in problems:
             if wrong:
                 raise UsageError(message)
+
+    def _volume_problems(self) -> list[tuple[bool, str]]:
+        sides = 3 if self.spatial_dims == 3 else 1
+        volumes = [isinstance(size, tuple) and len(size) == 3 and size[0] > 0 for size in self.sizes]
+        shown = 1 if isinstance(self.input_size, int) else len(self.input_size)
+        return [
+            (
+                volumes != [self.spatial_dims == 3] * len(volumes),
+                f"sizes {self.sizes} do not fit {self.encoder}: a network with _3d takes slices, rows and columns, "
+                "others a side, or rows and columns",
+            ),
+            (
+                self.input_size != "auto" and shown != sides,
+                f"input_size {self.input_size} does not fit {self.encoder}: give {sides} number{'s' * (sides > 1)}",
+            ),
+            (self.head and self.spatial_dims == 2, f"head crops volumes, and {self.encoder} takes images"),
+        ]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes; the encoder's name says it."""
+        return 3 if self.encoder.endswith("_3d") else 2
 
     def view_settings(self) -> ViewSettings:
         """The part that the views need."""
@@ -201,7 +230,7 @@ class Settings:
     prototypes: dict[str, int]
     queue: dict[str, int]
     projector_hidden: int
-    input_size: int
+    input_size: InputSize
     workers: int
     precision: Precision
     compile: bool
@@ -322,8 +351,12 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048
         reasons["projector_hidden"] = "as SwAV: 8192 for widened networks, else 2048"
     size = recipe.input_size
-    if size == "auto":
-        size = -(-max(recipe.sizes) * 8 // 5 // 16) * 16
+    if size == "auto" and recipe.spatial_dims == 3:
+        slices, rows, columns = np.array(recipe.sizes).max(0).tolist()
+        size = (slices, rows, columns)
+        reasons["input_size"] = "that of the largest crop"
+    elif size == "auto":
+        size = -(-max(max(in_plane(kind)) for kind in recipe.sizes) * 8 // 5 // 16) * 16
         reasons["input_size"] = "1.6 times the largest crop, in steps of 16: what was seen in crops, seen whole"
     workers, reason = resolve_workers(recipe.workers, ranks_here)
     reasons |= {"workers": reason} if reason else {}

@@ -25,11 +25,19 @@ _SMALLEST = 8
 
 @dataclass(frozen=True)
 class Canvas:
-    """pixels int16 [pixel]: the levels with their borders, one after the other, row by row; mean: of the image."""
+    """pixels int16 [pixel]: the levels with their borders, one after the other, row by row; mean: of the image.
+
+    shape: [row, column]; of a volume [slice, row, column], whose slices come one after the other, each with its levels.
+    """
 
     pixels: npt.NDArray[np.int16]
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     mean: float
+
+    @property
+    def planes(self) -> list[tuple[int, int]]:
+        """(rows, columns) of the image, or of each slice of the volume."""
+        return [(self.shape[-2], self.shape[-1])] * int(np.prod(self.shape[:-2]))
 
 
 def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
@@ -59,7 +67,10 @@ def layout(shapes: Sequence[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], np
 
 
 def canvas_of(image: npt.NDArray[np.float32]) -> Canvas:
-    """The canvas of an image [row, column] in [0, 1]."""
+    """The canvas of an image [row, column] in [0, 1], or of a volume [slice, row, column]."""
+    if image.ndim == 3:
+        slices = [canvas_of(plane) for plane in image]
+        return Canvas(np.concatenate([plane.pixels for plane in slices]), image.shape, float(image.mean()))
     shape = (image.shape[0], image.shape[1])
     held = level_shapes(shape)
     pixels = np.empty(sum((rows + 2 * BORDER) * (columns + 2 * BORDER) for rows, columns in held), dtype=np.int16)

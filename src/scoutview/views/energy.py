@@ -35,7 +35,7 @@ _BLOCK = 32
 
 @dataclass(frozen=True)
 class Grids:
-    """The grids of a view of `size` px: `blocks` of `block` px, `fine` px with margins, and `coarse` px with margins.
+    """Along an axis, the grids of a view of `size` px: `blocks` of `block` px, `fine` and `coarse` px with margins.
 
     fine begins MARGIN px of the view before it, coarse COARSE_MARGIN of its own.
     """
@@ -48,43 +48,61 @@ class Grids:
 
     @classmethod
     def of(cls, size: int) -> Grids:
-        """For views of `size` px."""
+        """For views of `size` px along the axis."""
         blocks = max(round(size / _BLOCK), 1)
         block = -(-size // blocks)
         return cls(size, blocks, block, blocks * block + 2 * MARGIN, -(-size // COARSE) + 2 * COARSE_MARGIN)
 
 
-def filtered(fine: Tensor, coarse: Tensor, factors: Tensor, size: int) -> Tensor:
-    """sum_j c_j L_j: [view, size, size].
+def filtered(fine: Tensor, coarse: Tensor, factors: Tensor, sides: tuple[int, int]) -> Tensor:
+    """sum_j c_j L_j: [view, row, column], of `sides`.
 
     fine, coarse: the view on its `Grids` [view, row, column]; factors [view, 6]: c_j.
     """
-    grids, device = Grids.of(size), fine.device
-    result = factors[:, :1, None] * fine[:, MARGIN : MARGIN + size, MARGIN : MARGIN + size]
-    result += _narrow(fine, factors[:, 1:3], grids)
-    wide, up = _wide_matrices(size, device)
+    device = fine.device
+    rows, columns = (slice(MARGIN, MARGIN + side) for side in sides)
+    result = factors[:, :1, None] * fine[:, rows, columns]
+    result += _narrow(fine, factors[:, 1:3], Grids.of(sides[0]), Grids.of(sides[1]))
+    (wide, up), (wide_across, up_across) = (_wide_matrices(side, device) for side in sides)
     low = torch.matmul(wide, coarse).unflatten(1, (len(_WIDE), -1)) * factors[:, 3:, None, None]
-    low = torch.matmul(low.transpose(1, 2).flatten(2), _side_by_side(wide))
-    return result.add_(torch.matmul(torch.matmul(up, low), up.T))
+    low = torch.matmul(low.transpose(1, 2).flatten(2), _side_by_side(wide_across))
+    return result.add_(torch.matmul(torch.matmul(up, low), up_across.T))
 
 
-def _narrow(fine: Tensor, factors: Tensor, grids: Grids) -> Tensor:
+def low_passes(fine: Tensor, coarse: Tensor, sides: tuple[int, int]) -> Tensor:
+    """L_0 to L_5 each by itself: [view, 6, row, column], of `sides`; fine, coarse: as for `filtered`."""
+    result = torch.empty(len(fine), len(CASCADE_VARIANCES), *sides, device=fine.device)
+    fine = fine[:, : sides[0] + 2 * MARGIN, : sides[1] + 2 * MARGIN]
+    result[:, 0] = fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    down, across = (_narrow_matrices(side, fine.device)[0].unflatten(0, (len(_FINE), -1)) for side in sides)
+    (wide, up), (wide_across, up_across) = (_wide_matrices(side, fine.device) for side in sides)
+    low = torch.matmul(wide, coarse).unflatten(1, (len(_WIDE), -1))
+    for place, number in enumerate(_FINE):
+        result[:, number] = torch.matmul(torch.matmul(down[place], fine), across[place].T)
+    for place, number in enumerate(_WIDE):
+        smooth = torch.matmul(low[:, place], wide_across.unflatten(0, (len(_WIDE), -1))[place].T)
+        result[:, number] = torch.matmul(torch.matmul(up, smooth), up_across.T)
+    return result
+
+
+def _narrow(fine: Tensor, factors: Tensor, down: Grids, across: Grids) -> Tensor:
     """c_1 L_1 + c_2 L_2: both along rows, block by block, then along columns, transposed, as one product."""
-    views, side = len(fine), grids.fine
-    first, second = _narrow_matrices(grids.block, fine.device)
-    window = grids.block + 2 * MARGIN
-    blocks = fine.as_strided((views, grids.blocks, window, side), (side * side, grids.block * side, side, 1))
-    rows = torch.matmul(first, blocks).view(views, grids.blocks, len(_FINE), grids.block, side)
+    views, side = len(fine), across.fine
+    first, _ = _narrow_matrices(down.block, fine.device)
+    _, second = _narrow_matrices(across.block, fine.device)
+    window = down.block + 2 * MARGIN
+    blocks = fine.as_strided((views, down.blocks, window, side), (down.fine * side, down.block * side, side, 1))
+    rows = torch.matmul(first, blocks).view(views, down.blocks, len(_FINE), down.block, side)
     # [view, column, low-pass, row]: (column, low-pass) of a block lie one after the other.
-    turned = rows.new_empty(views, side, len(_FINE), grids.blocks, grids.block)
+    turned = rows.new_empty(views, side, len(_FINE), down.blocks, down.block)
     torch.mul(rows.permute(0, 4, 2, 1, 3), factors[:, None, :, None, None], out=turned)
-    count = grids.blocks * grids.block
-    line = len(_FINE) * count
+    count = down.blocks * down.block
+    line, window = len(_FINE) * count, across.block + 2 * MARGIN
     columns = turned.as_strided(
-        (views, grids.blocks, window * len(_FINE), count), (side * line, grids.block * line, count, 1)
+        (views, across.blocks, window * len(_FINE), count), (side * line, across.block * line, count, 1)
     )
     both = torch.matmul(second, columns).flatten(1, 2)
-    return both.transpose(1, 2)[:, : grids.size, : grids.size]
+    return both.transpose(1, 2)[:, : down.size, : across.size]
 
 
 @cache

@@ -17,7 +17,7 @@ from scoutview.images import wavelet
 from scoutview.images.cutoff import END, roll_off
 from scoutview.images.spectrum import PIXEL_SIGMA
 
-_LOBES = 3.0
+_LOBES = 3.5
 """Where kernels end, in pixels of the view."""
 _STEPS = 256
 """Places at which a kernel is tabulated between its middle and its end; in between it is linear."""

@@ -1,0 +1,188 @@
+"""Volumes in the place of images: listed, selected and read for the same lanes, batches and views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from scoutview.batches.archive import Archive
+from scoutview.batches.kept import Kept
+from scoutview.batches.loader import KEPT_BYTES, ViewSample
+from scoutview.batches.sampler import Draw
+from scoutview.batches.selection import Joined, Numbers, Selection
+from scoutview.batches.volumes import Volumes, read_head, read_slab
+from scoutview.errors import UsageError
+from scoutview.images import Spectrum, volume_spectrum
+from scoutview.preprocessing import NoBrainError, Preprocessing
+from scoutview.store import DamagedRecordError, Store, Volume
+from scoutview.views import Canvas, ReferenceEnergies, ViewSettings, canvas_of, draw_volume_parameters
+
+MOST_SLICES = 64
+"""Of a volume of more that is not cropped to a head, a slab of so many is read, another one each time."""
+_SLAB = 1
+"""Keeps the random numbers of slabs apart from those of views."""
+
+
+@dataclass(frozen=True)
+class VolumeList:
+    """The volumes of several modalities, numbered through."""
+
+    parts: dict[str, Volumes]
+
+    @classmethod
+    def of(cls, archive: Archive, images: Mapping[str, Selection]) -> Self:
+        """The volumes all of whose slices are among the selected images; modalities without any are left out.
+
+        Raises:
+            UsageError: if there is none.
+            RunError: if a catalog file is damaged.
+        """
+        found = {name: Volumes.of(archive, selection) for name, selection in images.items()}
+        listed = cls({name: volumes for name, volumes in found.items() if len(volumes)})
+        if not listed.parts:
+            left_out = "; ".join(cls(found).left_out()) or "no series of slices"
+            raise UsageError(f"no whole volume among the selected images ({left_out}): take in series of slices")
+        return listed
+
+    def left_out(self) -> list[str]:
+        """A line per modality of which volumes do not take part."""
+        return [
+            f"{name}: left out are {volumes.incomplete} volumes with slices that are not selected and {volumes.uneven} "
+            "with gaps"
+            for name, volumes in self.parts.items()
+            if volumes.incomplete or volumes.uneven
+        ]
+
+    @cached_property
+    def starts(self) -> Numbers:
+        """Number of the first volume of each modality, and how many there are."""
+        return np.cumsum([0, *(len(volumes) for volumes in self.parts.values())])
+
+    @property
+    def selections(self) -> dict[str, Selection]:
+        """modality -> its volumes, each a series of its own, in the place of images."""
+        return {
+            name: Selection.of(
+                np.ones(len(volumes), dtype=np.bool_), Joined.of([np.arange(len(volumes))], [0]), int(start)
+            )
+            for (name, volumes), start in zip(self.parts.items(), self.starts, strict=False)
+        }
+
+    def place(self, index: int) -> tuple[Store, Volume]:
+        """(store, volume) of number `index`."""
+        volumes, place = self._part(index)
+        return volumes.store(place), volumes[place]
+
+    def modality_of(self, index: int) -> str:
+        """The modality of volume `index`."""
+        return list(self.parts)[int(np.searchsorted(self.starts, index, side="right")) - 1]
+
+    def slices_of(self, index: int) -> int:
+        """How many slices volume `index` has."""
+        volumes, place = self._part(index)
+        return int(volumes.places[place]["slices"])
+
+    def _part(self, index: int) -> tuple[Volumes, int]:
+        name = self.modality_of(index)
+        return self.parts[name], index - int(self.starts[list(self.parts).index(name)])
+
+
+@dataclass(frozen=True)
+class VolumeReader:
+    """Reads volumes as training sees them; picklable, and without open handles.
+
+    head: crop the brain of head CT (see `head_volume`), instead of whole slices by `preprocessing`.
+    """
+
+    volumes: VolumeList
+    preprocessing: Preprocessing
+    head: bool
+
+    def read(self, index: int, slab: float = 0.5) -> tuple[npt.NDArray[np.float32], float]:
+        """(volume [slice, row, column] in [0, 1], from a slice to the next in px of the slices, 1 if not known).
+
+        slab: which slices of a volume of more than MOST_SLICES, from 0 for the first to 1 for the last.
+
+        Raises:
+            NoBrainError: if a head is asked for and there is none.
+            DamagedRecordError: if the stored bytes are not those that were written.
+        """
+        store, volume = self.volumes.place(index)
+        if self.head:
+            head = read_head(store, volume)
+            across, down, through = np.linalg.norm(head.affine[:3, :3], axis=0)
+            return head.pixels, float(through / np.sqrt(across * down))
+        count = min(len(volume.rows), MOST_SLICES)
+        first = int(slab * (len(volume.rows) - count) + 0.5)
+        pixels = read_slab(store, volume, self.preprocessing, first, first + count)
+        if volume.spacing is None:
+            return pixels, 1.0
+        through, down, across = volume.spacing
+        return pixels, float(through / np.sqrt(across * down))
+
+    def always_same(self, index: int) -> bool:
+        """Whether a volume is read as a whole."""
+        return self.head or self.volumes.slices_of(index) <= MOST_SLICES
+
+
+@dataclass(frozen=True)
+class VolumeDataset(Dataset[ViewSample]):
+    """Maps a `Draw` of a volume to a `ViewSample`, as `ViewDataset` does with images."""
+
+    archive: Archive
+    reader: VolumeReader
+    settings: ViewSettings
+    references: dict[str, ReferenceEnergies]
+    seed: int
+    kept: Kept[tuple[Canvas, Spectrum, float]] = field(default_factory=lambda: Kept(KEPT_BYTES))
+
+    def __getitem__(self, draw: Any) -> ViewSample:
+        """Read the volume of a draw, or in its place the first of its spares that is whole and shows what it should.
+
+        Raises:
+            DamagedRecordError: if none is.
+        """
+        damaged: list[str] = []
+        for index in (draw.index, *draw.spares):
+            try:
+                return self._sample(Draw(draw.step, draw.position, index), tuple(damaged))
+            except (DamagedRecordError, NoBrainError) as error:
+                damaged.append(str(error))
+        raise DamagedRecordError(damaged[0])
+
+    def fetch(self, draws: Sequence[Draw]) -> None:
+        """Have what a batch needs of stores in buckets here soon."""
+        for draw in draws:
+            if draw.index not in self.kept.values:
+                store, volume = self.reader.volumes.place(draw.index)
+                store.fetch([(row, 0) for row in volume.rows])
+
+    def _sample(self, draw: Draw, damaged: tuple[str, ...]) -> ViewSample:
+        canvas, spectrum, thickness = self.kept.values.get(draw.index) or self._read(draw)
+        modality = self.reader.volumes.modality_of(draw.index)
+        slices, rows, columns = canvas.shape
+        parameters = draw_volume_parameters(
+            self.settings,
+            (slices, rows, columns),
+            thickness,
+            spectrum,
+            self.references[modality],
+            seed=self.seed,
+            step=draw.step,
+            position=draw.position,
+        )
+        return ViewSample(draw, canvas, parameters, damaged=damaged)
+
+    def _read(self, draw: Draw) -> tuple[Canvas, Spectrum, float]:
+        bits = np.random.Philox(key=self.seed, counter=[0, _SLAB, draw.position, draw.step])
+        volume, thickness = self.reader.read(draw.index, np.random.Generator(bits).random())
+        read = canvas_of(volume), volume_spectrum(volume, thickness), thickness
+        if self.reader.always_same(draw.index):
+            self.kept.offer(draw.index, read, read[0].pixels.nbytes)
+        return read
