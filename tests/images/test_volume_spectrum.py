@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import tarfile
 from itertools import pairwise
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from samples import textured_volume
@@ -59,6 +63,21 @@ def test_energies_after_a_rescale_of_the_slices(thickness: float, scale: float) 
     volume = textured_volume(np.random.default_rng(1), SHAPE, thickness)
     energies = band_energies(volume_spectrum(volume, thickness), scale)
     np.testing.assert_allclose(energies, by_transform(volume, thickness, scale), rtol=0.02)
+
+
+@pytest.mark.parametrize("name", ["ct_head_pitch.nii.gz", "mr_body_3mm.nii.gz"])
+def test_energies_of_real_volumes(real_data: Path, name: str) -> None:
+    with tarfile.open(real_data / "nifti_dev.tar") as tar:
+        member = next(member for member in tar.getnames() if member.endswith(name))
+        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(tar.extractfile(member).read()))
+    values = np.asarray(image.dataobj, dtype=np.float32).T
+    low, high = np.percentile(values, (0.5, 99.5))
+    volume = np.clip((values - low) / (high - low), 0, 1)
+    across, down, through = image.header.get_zooms()
+    thickness = float(through / np.sqrt(across * down))
+    spectrum = volume_spectrum(volume, thickness)
+    for scale in (0.5, 0.8, 1.0):
+        np.testing.assert_allclose(band_energies(spectrum, scale), by_transform(volume, thickness, scale), rtol=0.01)
 
 
 def test_many_scales_at_once_and_one_slice_is_an_image() -> None:
