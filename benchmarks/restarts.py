@@ -186,10 +186,14 @@ def main() -> None:
             processes = start(store, out, ranks)
             until(out, step + COMPARED, processes)
             one, other = losses(copy), losses(out)
-            difference = max(abs(one[at] - other[at]) for at in range(step + 1, step + COMPARED + 1))
+            differences = [abs(one[at] - other[at]) for at in range(step + 1, step + COMPARED + 1)]
+            difference = max(differences)
             worst = max(worst, difference)
-            print(f"killed at step {max(one)} or before, {before} -> {ranks} ranks from step {step}: {difference:.1e}",
-                  flush=True)  # fmt: skip
+            print(
+                f"killed at step {max(one)} or before, {before} -> {ranks} ranks from step {step}: "
+                f"{differences[0]:.1e} after one step, {difference:.1e} at most",
+                flush=True,
+            )
         kill(processes)
         archive = Archive.open([store])
         plan = BatchPlan.make(archive.select(("train", "validation")), BATCH, 0)
