@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from training_steps import Step, batch_of, settings_of, timed
+from training_steps import Step, batch_of, kept_bytes, settings_of, timed
 
 from scoutview.memory import keep_freed_memory
 from scoutview.training import make_fabric
@@ -19,22 +19,6 @@ from scoutview.training import make_fabric
 RECIPES = (("small_cpu", None), ("xray_2d", "resnet50"), ("xray_2d", None), ("mixed_2d", None))
 EACH = 2
 """Images of each modality in the batch that is counted."""
-
-
-def kept_bytes(step: Step, views: list[torch.Tensor]) -> int:
-    """Bytes that the forward pass keeps for the backward pass, weights left out."""
-    storages: dict[int, int] = {}
-    weights = {parameter.untyped_storage().data_ptr() for parameter in step.network.parameters()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        step.model(views, step.method.counts)
-    return sum(storages.values())
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from scoutview.files import write_json
 from scoutview.images import MODALITIES
 from scoutview.metrics import macro_auc
 from scoutview.preprocessing import Preprocessing
-from scoutview.pretraining import load_recipe, resolve, run_pretraining
+from scoutview.pretraining import TrainingData, load_recipe, resolve, run_pretraining
 from scoutview.study.fractions import labelled_part
 from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import RunFolder, make_fabric
@@ -82,7 +82,8 @@ def train(store: Path, out: Path, changes: dict[str, Any]) -> None:
     settings = resolve(recipe, images)
     run = RunFolder(out)
     run.prepare(settings.config(), settings.reasons)
-    run_pretraining(archive, settings, run, make_fabric(settings.precision), {"variant": out.name})
+    data = TrainingData.of(archive, recipe)
+    run_pretraining(data, settings, run, make_fabric(settings.precision), {"variant": out.name})
     run.close()
 
 

@@ -16,9 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from restarts import SETTINGS, make_store
-from training_steps import Step, batch_of, settings_of
+from training_steps import Step, batch_of, kept_bytes, settings_of
 
 from scoutview.training import make_fabric
 
@@ -39,21 +38,9 @@ def kept(encoder: str, checkpointed: bool, pipe: Any) -> None:
     images = COUNTED * len(settings.prototypes)
     step = Step(settings, images, make_fabric("32-true"))
     views = step.views(batch_of(settings.recipe, images, 0))
-    storages: dict[int, int] = {}
-    weights = {parameter.untyped_storage().data_ptr() for parameter in step.network.parameters()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        projections, _ = step.model(views, step.method.counts)
     state = 3 * sum(parameter.nbytes for parameter in step.network.parameters())
     state += sum(features.nbytes for features in step.method.queue.features)
-    projections.sum().backward()
-    pipe.send((sum(storages.values()) / images, state))
+    pipe.send((kept_bytes(step, views) / images, state))
 
 
 def resident() -> int:

@@ -21,9 +21,9 @@ from scoutview.encoders import checkpoint_blocks, make_encoder
 from scoutview.images import Spectrum, radial_spectrum
 from scoutview.pretraining import Recipe, Settings, load_recipe, resolve
 from scoutview.pretraining.methods import make_method, make_network
-from scoutview.pretraining.steps import all_finite, gradient_norm, whole_step
+from scoutview.pretraining.steps import update, whole_step
 from scoutview.pretraining.swav import Swav
-from scoutview.training import Stages, convert_batchnorm, make_optimizer, scale_gradients
+from scoutview.training import Stages, convert_batchnorm, make_optimizer
 from scoutview.views import Canvas, ReferenceEnergies, ViewBatch, canvas_of, draw_parameters, render_views
 
 SIDE = 1024
@@ -97,13 +97,13 @@ class Step:
         if settings.compile:
             network.compile_encoder()
         self.recipe, self.network, self.fabric = settings.recipe, network, fabric
-        self.optimizer = make_optimizer(network.parameters(), 1e-4, recipe.momentum)
+        optimizer = make_optimizer(network.parameters(), 1e-4, recipe.momentum)
         counts = [[share] * len(settings.prototypes)] * fabric.world_size
         self.method = cast(Swav, make_method(settings, network, fabric.global_rank, counts, fabric.device))
         for number, features in enumerate(self.method.queue.features):
             self.method.queue.features[number] = F.normalize(torch.randn_like(features), dim=2)
             self.method.queue.filled[number] = features.shape[1]
-        self.model, self.wrapped = fabric.setup(network, self.optimizer)
+        self.model, self.wrapped = fabric.setup(network, optimizer)
         self.stages = Stages(fabric.device)
         self.sizes = recipe.view_settings().view_sizes()
         self.number = max(recipe.queue_start, recipe.freeze_prototypes)
@@ -119,12 +119,7 @@ class Step:
         self.stages.mark("views")
         self.wrapped.zero_grad(set_to_none=True)
         loss = whole_step(self.fabric, self.model, self.method, views, self.number, self.stages)
-        self.method.after_backward(self.number)
-        good = all_finite(loss, gradient_norm(self.network))
-        self.optimizer.found_inf = 1.0 - good  # type: ignore[attr-defined]
-        scale_gradients(self.network.parameters(), self.recipe.trust, self.recipe.weight_decay)
-        self.wrapped.step()
-        self.method.after_step(self.number, good > 0)
+        update(self.network, self.wrapped, self.method, loss, self.number)
         self.stages.mark("method")
 
     def bare(self, views: list[Tensor]) -> None:
@@ -133,6 +128,22 @@ class Step:
         with self.fabric.autocast():
             total = torch.stack([self.network.encode(group.flatten(0, 1)).float().square().mean() for group in views])
         total.sum().backward()
+
+
+def kept_bytes(step: Step, views: list[Tensor]) -> int:
+    """Bytes that the forward pass keeps for the backward pass, weights left out."""
+    storages: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in step.network.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step.model(views, step.method.counts)
+    return sum(storages.values())
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:

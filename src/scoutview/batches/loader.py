@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -76,6 +76,25 @@ class TrainingBatch:
         return replace(self, views=self.views.pin_memory())
 
 
+def first_whole(
+    draw: Draw, sample: Callable[[Draw, tuple[str, ...]], ViewSample], *failures: type[Exception]
+) -> ViewSample:
+    """The sample of a draw, or of the first of its spares for which making it does not fail.
+
+    sample: makes it, given what was wrong with those before.
+
+    Raises:
+        DamagedRecordError: if all fail.
+    """
+    damaged: list[str] = []
+    for index in (draw.index, *draw.spares):
+        try:
+            return sample(Draw(draw.step, draw.position, index), tuple(damaged))
+        except failures as error:
+            damaged.append(str(error))
+    raise DamagedRecordError(damaged[0])
+
+
 @dataclass(frozen=True)
 class ViewDataset(Dataset[ViewSample]):
     """Maps a `Draw` to a `ViewSample`; picklable, and without open handles.
@@ -98,13 +117,7 @@ class ViewDataset(Dataset[ViewSample]):
         Raises:
             DamagedRecordError: if none is.
         """
-        damaged: list[str] = []
-        for index in (draw.index, *draw.spares):
-            try:
-                return self._sample(Draw(draw.step, draw.position, index), tuple(damaged))
-            except DamagedRecordError as error:
-                damaged.append(str(error))
-        raise DamagedRecordError(damaged[0])
+        return first_whole(draw, self._sample, DamagedRecordError)
 
     def _sample(self, draw: Draw, damaged: tuple[str, ...]) -> ViewSample:
         _, row = self.archive.place(draw.index)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from scoutview.batches.archive import Archive
 from scoutview.batches.kept import Kept
-from scoutview.batches.loader import KEPT_BYTES, ViewSample
+from scoutview.batches.loader import KEPT_BYTES, ViewSample, first_whole
 from scoutview.batches.sampler import Draw
 from scoutview.batches.selection import Joined, Numbers, Selection
 from scoutview.batches.volumes import Volumes, read_head, read_slab
@@ -148,13 +148,7 @@ class VolumeDataset(Dataset[ViewSample]):
         Raises:
             DamagedRecordError: if none is.
         """
-        damaged: list[str] = []
-        for index in (draw.index, *draw.spares):
-            try:
-                return self._sample(Draw(draw.step, draw.position, index), tuple(damaged))
-            except (DamagedRecordError, NoBrainError) as error:
-                damaged.append(str(error))
-        raise DamagedRecordError(damaged[0])
+        return first_whole(draw, self._sample, DamagedRecordError, NoBrainError)
 
     def fetch(self, draws: Sequence[Draw]) -> None:
         """Have what a batch needs of stores in buckets here soon."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,22 +13,19 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from scoutview.batches import Archive, BatchPlan, VolumeDataset, read_unit_image
+from scoutview.batches import Archive, BatchPlan, Selection, VolumeDataset, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining import (
     Conduct,
-    Recipe,
     Settings,
+    TrainingData,
     labels_of,
     load_recipe,
     resolve,
     run_pretraining,
-    training_dataset,
-    training_selections,
-    training_volumes,
 )
 from scoutview.report import view_sheet, write_report
 from scoutview.training import RunFolder, make_fabric
@@ -76,14 +74,14 @@ def pretrain(
     archive = Archive.open(stores)
     labels_of(archive, chosen)  # what cannot be is refused before there is a run folder
     initial = _initial(init, chosen.encoder)
-    volumes = training_volumes(archive, chosen)
-    selections = archive.select(chosen.splits, chosen.where) if volumes is None else volumes.selections
+    data = TrainingData.of(archive, chosen)
+    selections = data.selections
     images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
     finished = (out / "encoder.safetensors").exists()
     run = RunFolder(out, writes=fabric.global_rank == 0 and not finished)
-    named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(archive, chosen)}
+    named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(data.images)}
     config = {**resolved.config(), "init": str(init) if init else None}
     earlier = run.prepare(config, resolved.reasons, named, changed_store)
     if finished:
@@ -92,7 +90,7 @@ def pretrain(
     console = Console(stderr=True)
     plan = BatchPlan.make(selections, chosen.batch_size, chosen.seed, fabric.world_size)
     _announce(console, resolved, plan, fabric.world_size)
-    for line in volumes.left_out() if volumes else ():
+    for line in data.volumes.left_out() if data.volumes else ():
         console.print(f"  {line}", highlight=False)
     provenance = {
         "method": chosen.method,
@@ -112,11 +110,11 @@ def pretrain(
     }
     run.manifest({**manifest, "status": "running"})
     if fabric.global_rank == 0:
-        write_view_sheets(archive, resolved, initial.preprocessing if initial else Preprocessing(), out)
+        write_view_sheets(data, resolved, initial.preprocessing if initial else Preprocessing(), out)
     run.listeners.append(lambda line: _show(console, line, resolved))
     try:
         conduct = Conduct(None if stop_after is None else 3600 * stop_after, profile)
-        stopped = run_pretraining(archive, resolved, run, fabric, provenance, initial, conduct)
+        stopped = run_pretraining(data, resolved, run, fabric, provenance, initial, conduct)
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
         run.close()
@@ -134,16 +132,16 @@ def pretrain(
     return out
 
 
-def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Preprocessing, run: Path) -> None:
+def write_view_sheets(data: TrainingData, settings: Settings, preprocessing: Preprocessing, run: Path) -> None:
     """One picture per modality in the run's folder `views`: some images, each with all the views of step 0.
 
     Of volumes the middle slices are shown.
     """
     recipe = settings.recipe
     views = recipe.view_settings()
-    selections = training_selections(archive, recipe)
+    selections = data.selections
     names = list(selections)
-    dataset = training_dataset(archive, recipe, preprocessing, run)
+    dataset = data.dataset(preprocessing, run)
     # With one place per modality, a batch shows one image of each, and the first batches show different ones.
     plan = BatchPlan.make(selections, len(names), recipe.seed, spares=recipe.damaged == "replace")
     for number, name in enumerate(names):
@@ -156,7 +154,7 @@ def write_view_sheets(archive: Archive, settings: Settings, preprocessing: Prepr
         groups = render_views(batch.views, sizes, photo)
         rows = []
         for place, index in enumerate(sample.draw.index for sample in samples):
-            title, whole = _whole(archive, dataset, index, preprocessing)
+            title, whole = _whole(data.archive, dataset, index, preprocessing)
             pictures = [(f"whole {'volume' if recipe.spatial_dims == 3 else 'image'}", whole)]
             count = 0
             for group in groups:
@@ -204,10 +202,10 @@ def _stores(archive: Archive, images: dict[str, int]) -> list[dict[str, Any]]:
     return entries
 
 
-def _digest(archive: Archive, recipe: Recipe) -> str:
+def _digest(selections: Mapping[str, Selection]) -> str:
     """16 hex digits that name which images of the stores take part: splits and filters may depend on annotations."""
     digest = hashlib.sha256()
-    for name, selection in archive.select(recipe.splits, recipe.where).items():
+    for name, selection in selections.items():
         digest.update(f"{name} {len(selection)} ".encode())
         digest.update(selection.bits.tobytes())
     return digest.hexdigest()[:16]

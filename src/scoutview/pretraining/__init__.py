@@ -3,7 +3,7 @@
 In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encoder file.
 """
 
-from scoutview.pretraining.data import training_dataset, training_selections, training_volumes
+from scoutview.pretraining.data import TrainingData
 from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.methods import labels_of
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
@@ -12,11 +12,9 @@ __all__ = [
     "Conduct",
     "Recipe",
     "Settings",
+    "TrainingData",
     "labels_of",
     "load_recipe",
     "resolve",
     "run_pretraining",
-    "training_dataset",
-    "training_selections",
-    "training_volumes",
 ]

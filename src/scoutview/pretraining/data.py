@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from scoutview.batches import Archive, Selection, VolumeDataset, VolumeList, VolumeReader
 from scoutview.batches.loader import ViewDataset
@@ -11,43 +13,46 @@ from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.recipe import Recipe
 
 
-def training_volumes(archive: Archive, recipe: Recipe) -> VolumeList | None:
-    """The volumes that take part; None if the recipe trains on images.
+@dataclass(frozen=True)
+class TrainingData:
+    """images: modality -> the selected images; volumes: those among them, None if the recipe trains on images.
 
-    Raises:
-        UsageError: if there is none.
+    Selecting goes through all images of the archive, and listing volumes through its catalog: it is done once.
     """
-    if recipe.spatial_dims == 2:
-        return None
-    return VolumeList.of(archive, archive.select(recipe.splits, recipe.where))
 
+    archive: Archive
+    recipe: Recipe
+    images: dict[str, Selection]
+    volumes: VolumeList | None
 
-def training_selections(archive: Archive, recipe: Recipe) -> dict[str, Selection]:
-    """modality -> its images that take part, or its volumes, each of which counts as one.
+    @classmethod
+    def of(cls, archive: Archive, recipe: Recipe) -> Self:
+        """What the recipe selects.
 
-    Raises:
-        UsageError: if there is none.
-    """
-    volumes = training_volumes(archive, recipe)
-    return archive.select(recipe.splits, recipe.where) if volumes is None else volumes.selections
+        Raises:
+            UsageError: if there is none.
+        """
+        images = archive.select(recipe.splits, recipe.where)
+        return cls(archive, recipe, images, VolumeList.of(archive, images) if recipe.spatial_dims == 3 else None)
 
+    @property
+    def selections(self) -> dict[str, Selection]:
+        """modality -> its images that take part, or its volumes, each of which counts as one."""
+        return self.images if self.volumes is None else self.volumes.selections
 
-def training_dataset(
-    archive: Archive, recipe: Recipe, preprocessing: Preprocessing, folder: Path
-) -> ViewDataset | VolumeDataset:
-    """Where the numbers of these selections become views.
+    def dataset(self, preprocessing: Preprocessing, folder: Path) -> ViewDataset | VolumeDataset:
+        """Where the numbers of these selections become views.
 
-    folder: of the run, which keeps the reference energies of volumes.
+        folder: of the run, which keeps the reference energies of volumes.
 
-    Raises:
-        UsageError: if a store has no reference energies of its images.
-        RunError: if those of volumes cannot be measured.
-    """
-    views = recipe.view_settings()
-    volumes = training_volumes(archive, recipe)
-    if volumes is not None:
-        reader = VolumeReader(volumes, preprocessing, recipe.head)
-        return VolumeDataset(archive, reader, views, volume_references(reader, folder), recipe.seed)
-    names = archive.select(recipe.splits, recipe.where)
-    references = {name: archive.reference_energies(name, preprocessing.identity()) for name in names}
-    return ViewDataset(archive, preprocessing, views, references, recipe.seed)
+        Raises:
+            UsageError: if a store has no reference energies of its images.
+            RunError: if those of volumes cannot be measured.
+        """
+        views, seed = self.recipe.view_settings(), self.recipe.seed
+        if self.volumes is not None:
+            reader = VolumeReader(self.volumes, preprocessing, self.recipe.head)
+            return VolumeDataset(self.archive, reader, views, volume_references(reader, folder), seed)
+        identity = preprocessing.identity()
+        references = {name: self.archive.reference_energies(name, identity) for name in self.images}
+        return ViewDataset(self.archive, preprocessing, views, references, seed)

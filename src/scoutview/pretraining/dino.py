@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from scoutview.encoders import Network, at_least_fp32
 from scoutview.pretraining.labels import Labels
-from scoutview.pretraining.means import ModalityMeans
 from scoutview.pretraining.method import Method, ViewNetwork
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.recipe import Settings
@@ -56,6 +55,8 @@ def teacher_momentum(step: int, steps: int, base: float) -> float:
 class Dino(Method):
     """Student and teacher; the encoder file holds the teacher's. Its large crops are the first kind of the recipe."""
 
+    reported = ("loss", "target_entropy", "feature_std")
+
     def __init__(
         self,
         settings: Settings,
@@ -74,7 +75,6 @@ class Dino(Method):
         self.outputs = outputs
         self.centre = torch.zeros(outputs, device=device)
         self._mean = self.centre.clone()
-        self.means = ModalityMeans(("loss", "target_entropy", "feature_std"), len(self.counts), device)
 
     @classmethod
     def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> DinoNetwork:
@@ -129,14 +129,14 @@ class Dino(Method):
 
     def lines(self) -> list[dict[str, float]]:
         """Loss, entropy of the targets (0 or ln K is collapse), and the spread of the student's outputs."""
-        return [{**line, "ln_outputs": math.log(self.outputs)} for line in self.means.read()]
+        return [{**line, "ln_outputs": math.log(self.outputs)} for line in super().lines()]
 
     def state_dict(self) -> dict[str, Any]:
         """Teacher, centre and telemetry."""
-        return {"teacher": self.teacher.state_dict(), "centre": self.centre, "means": self.means.sums}
+        return {"teacher": self.teacher.state_dict(), "centre": self.centre, **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
+        super().load_state_dict(state)
         self.teacher.load_state_dict(state["teacher"])
         self.centre = state["centre"].to(self.device)
-        self.means.sums.copy_(state["means"])

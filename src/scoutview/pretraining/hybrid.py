@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from scoutview.encoders import Network
 from scoutview.pretraining.labels import Labels, label_losses
-from scoutview.pretraining.means import ModalityMeans
-from scoutview.pretraining.method import Method, ViewNetwork
+from scoutview.pretraining.method import Method, ViewNetwork, joined_images
 from scoutview.pretraining.swapped import global_mean
 
 Outputs = tuple[Any, Tensor]
@@ -39,11 +38,12 @@ class HybridNetwork(nn.Module):
 class Hybrid(Method):
     """A method that learns from labels, too. inner: the method without."""
 
+    reported = ("supervised_loss", "labelled")
+
     def __init__(self, inner: Method, network: HybridNetwork, labels: Labels) -> None:
         super().__init__(inner.settings, network, inner.rank, inner.all_counts, inner.device, labels)
         self.inner = inner
         self.known = labels
-        self.means = ModalityMeans(("supervised_loss", "labelled"), len(self.counts), self.device)
 
     @property
     def encoder(self) -> Network:
@@ -68,9 +68,9 @@ class Hybrid(Method):
 
     def joined(self, parts: Sequence[Outputs], counts: Sequence[int]) -> Outputs:
         """Logits modality after modality, as the method's."""
-        split = [logits.split(list(counts), dim=1) for _, logits in parts]
-        logits = torch.cat([torch.cat(column, dim=1) for column in zip(*split, strict=True)], dim=1)
-        return self.inner.joined([part for part, _ in parts], counts), logits
+        return self.inner.joined([part for part, _ in parts], counts), joined_images(
+            [logits for _, logits in parts], counts
+        )
 
     def parted(self, targets: Outputs, parts: int) -> list[Outputs]:
         """The labels of each part beside the method's targets."""
@@ -88,7 +88,7 @@ class Hybrid(Method):
 
     def lines(self) -> list[dict[str, float]]:
         """Those of the method, with the loss of labelled images and their share; "loss" stays L_ss."""
-        return [{**line, **more} for line, more in zip(self.inner.lines(), self.means.read(), strict=True)]
+        return [{**line, **more} for line, more in zip(self.inner.lines(), super().lines(), strict=True)]
 
     def warning(self, lines: Iterable[dict[str, Any]]) -> str | None:
         """As the method."""
@@ -96,9 +96,9 @@ class Hybrid(Method):
 
     def state_dict(self) -> dict[str, Any]:
         """The method's, and telemetry."""
-        return {"inner": self.inner.state_dict(), "means": self.means.sums}
+        return {"inner": self.inner.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
+        super().load_state_dict(state)
         self.inner.load_state_dict(state["inner"])
-        self.means.sums.copy_(state["means"])

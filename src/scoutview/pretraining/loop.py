@@ -18,12 +18,12 @@ from scoutview.memory import keep_freed_memory
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.collapse import LINES
 from scoutview.pretraining.damage import DamageCount
-from scoutview.pretraining.data import training_dataset, training_selections
+from scoutview.pretraining.data import TrainingData
 from scoutview.pretraining.method import Method
 from scoutview.pretraining.methods import labels_of, make_method, make_network
 from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
-from scoutview.pretraining.steps import all_finite, gradient_norm, step_in_parts, whole_step
+from scoutview.pretraining.steps import step_in_parts, update, whole_step
 from scoutview.training import (
     LabelTask,
     RunFolder,
@@ -37,7 +37,6 @@ from scoutview.training import (
     make_optimizer,
     probe_tasks,
     save_checkpoint,
-    scale_gradients,
     slowest,
     watch_gradients,
 )
@@ -71,7 +70,7 @@ class Conduct:
 
 
 def run_pretraining(
-    archive: Archive,
+    data: TrainingData,
     settings: Settings,
     run: RunFolder,
     fabric: Fabric,
@@ -82,7 +81,7 @@ def run_pretraining(
     """Train until `steps`, from the run's newest checkpoint if it has one, and write the encoder file.
 
     Args:
-        archive: the images.
+        data: the images or volumes.
         settings: a resolved recipe.
         run: where metrics, checkpoints and encoder go.
         fabric: device, precision and ranks.
@@ -101,9 +100,11 @@ def run_pretraining(
     device = fabric.device
     keep_freed_memory()
     preprocessing = initial.preprocessing if initial else Preprocessing()
+    archive = data.archive
     labels = labels_of(archive, recipe)
-    selections = training_selections(archive, recipe)
-    plan = BatchPlan.make(selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace")
+    plan = BatchPlan.make(
+        data.selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace"
+    )
     share = plan.share // fabric.world_size
     if share % recipe.accumulate:
         raise UsageError(
@@ -136,7 +137,7 @@ def run_pretraining(
 
     if fabric.global_rank > 0:
         fabric.barrier()
-    dataset = training_dataset(archive, recipe, preprocessing, run.path)  # rank 0 writes what the others read
+    dataset = data.dataset(preprocessing, run.path)  # rank 0 writes what the others read
     if fabric.global_rank == 0:
         fabric.barrier()
     loader = view_loader(
@@ -181,14 +182,7 @@ def run_pretraining(
             wrapped.zero_grad(set_to_none=True)
             forward = whole_step if recipe.accumulate == 1 else step_in_parts
             loss = forward(fabric, model, method, views, step, stages, batch.index)
-            method.after_backward(step)
-
-            norm = gradient_norm(network)
-            good = all_finite(loss, norm)
-            optimizer.found_inf = 1.0 - good  # type: ignore[attr-defined]
-            scale_gradients(network.parameters(), recipe.trust, recipe.weight_decay)
-            wrapped.step()
-            method.after_step(step, good > 0)
+            norm, good = update(network, wrapped, method, loss, step)
             skips = torch.where(good > 0, skips * skips.new_tensor([1, 0]), skips + 1)
             progress.step = step = step + 1
             stages.mark("method")

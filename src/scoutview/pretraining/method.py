@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scoutview.encoders import Network
 from scoutview.pretraining.labels import Labels
+from scoutview.pretraining.means import ModalityMeans
 from scoutview.pretraining.recipe import Settings
 
 
@@ -56,6 +57,8 @@ class Method:
     `loss_of` and the backward pass, `after_backward`, the optimizer, `after_step`.
     """
 
+    reported: ClassVar[tuple[str, ...]] = ()
+    """Names of the means of a log line, which `means` collects; a method may report otherwise."""
     accumulates: ClassVar[bool] = False
     """Whether a step may be made in parts: the loss of an image depends on others through its targets only."""
 
@@ -77,6 +80,7 @@ class Method:
         self.total = sum(sum(row) for row in counts)
         self.device = device
         self.labels = labels
+        self.means = ModalityMeans(self.reported, len(self.counts), device)
 
     @classmethod
     def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> ViewNetwork:
@@ -125,7 +129,7 @@ class Method:
 
     def lines(self) -> list[dict[str, float]]:
         """Telemetry since the last call, over all ranks, per modality; each has a "loss"."""
-        raise NotImplementedError
+        return self.means.read()
 
     def warning(self, lines: Iterable[dict[str, Any]]) -> str | None:
         """A message if the last lines of metrics.jsonl show that nothing is learnt."""
@@ -133,7 +137,17 @@ class Method:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step and the next log line depend on beside the network."""
-        return {}
+        return {"means": self.means.sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
+        self.means.sums.copy_(state["means"])
+
+
+def joined_images(parts: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """[view, image, ...] of all images of a step, modality after modality, from those of its parts.
+
+    counts: images of each modality in a part.
+    """
+    split = [part.split(list(counts), dim=1) for part in parts]
+    return torch.cat([torch.cat(column, dim=1) for column in zip(*split, strict=True)], dim=1)

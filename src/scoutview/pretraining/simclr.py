@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from scoutview.encoders import Network, at_least_fp32
 from scoutview.pretraining.labels import Labels
-from scoutview.pretraining.means import ModalityMeans
 from scoutview.pretraining.method import Method, ViewNetwork
 from scoutview.pretraining.recipe import Settings
 from scoutview.pretraining.swapped import global_mean
@@ -70,17 +69,7 @@ def contrastive_losses(projections: Tensor, everything: Tensor, first: int, temp
 class Simclr(Method):
     """No targets: images of the batch are compared with one another."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        network: SimclrNetwork,
-        rank: int,
-        counts: Sequence[Sequence[int]],
-        device: torch.device,
-        labels: Labels | None = None,
-    ) -> None:
-        super().__init__(settings, network, rank, counts, device, labels)
-        self.means = ModalityMeans(("loss", "feature_std"), len(self.counts), device)
+    reported = ("loss", "feature_std")
 
     @classmethod
     def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> SimclrNetwork:
@@ -95,15 +84,3 @@ class Simclr(Method):
         self.means.add("loss", losses, self.counts)
         self.means.add_spread("feature_std", outputs[0], self.counts)
         return global_mean([losses], self.total, self.ranks)
-
-    def lines(self) -> list[dict[str, float]]:
-        """Loss and spread of the projections."""
-        return self.means.read()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Telemetry."""
-        return {"means": self.means.sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore."""
-        self.means.sums.copy_(state["means"])

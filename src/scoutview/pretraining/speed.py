@@ -15,7 +15,8 @@ from scoutview.encoders import make_encoder
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.methods import make_method, make_network
 from scoutview.pretraining.recipe import Recipe, resolve
-from scoutview.training import make_fabric, make_optimizer, scale_gradients
+from scoutview.pretraining.steps import update
+from scoutview.training import make_fabric, make_optimizer
 from scoutview.views import render_views
 
 MOST_STEPS = 10
@@ -82,9 +83,7 @@ def _measure(
         loss = method.loss(model, groups, recipe.queue_start, batch.index)
         wrapped.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        scale_gradients(network.parameters(), recipe.trust, recipe.weight_decay)
-        wrapped.step()
-        method.after_step(recipe.queue_start)
+        update(network, wrapped, method, loss.detach(), recipe.queue_start)
         end = _now(fabric)
         if steps >= 0:
             views, encoder = views + middle - start, encoder + end - middle

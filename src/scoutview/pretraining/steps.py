@@ -1,4 +1,4 @@
-"""Forward and backward pass of one step, with all images at once or a part of them at a time."""
+"""Forward and backward pass of one step, with all images at once or a part of them at a time, and the update."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoutview.encoders import running_statistics_kept
 from scoutview.pretraining.method import Method
-from scoutview.training import Stages, all_reduce
+from scoutview.training import Stages, all_reduce, scale_gradients
 
 
 def whole_step(
@@ -77,3 +77,19 @@ def gradient_norm(network: torch.nn.Module) -> Tensor:
 def all_finite(loss: Tensor, norm: Tensor) -> Tensor:
     """The same answer on all ranks, on the device: 1.0 if loss and gradients are finite everywhere, else 0.0."""
     return all_reduce((torch.isfinite(loss) & torch.isfinite(norm)).float(), dist.ReduceOp.MIN)
+
+
+def update(network: torch.nn.Module, optimizer: Any, method: Method, loss: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Behind the backward pass: the check, LARC, SGD, and what the method does around them.
+
+    optimizer: of `make_optimizer`, as Fabric wraps it. Returns (gradient norm, 1.0 if the step was made, 0.0 if it was
+    not finite somewhere), on the device.
+    """
+    method.after_backward(step)
+    norm = gradient_norm(network)
+    good = all_finite(loss, norm)
+    optimizer.optimizer.found_inf = 1.0 - good
+    scale_gradients(network.parameters(), method.recipe.trust, method.recipe.weight_decay)
+    optimizer.step()
+    method.after_step(step, good > 0)
+    return norm, good

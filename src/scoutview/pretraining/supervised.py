@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from scoutview.encoders import Network
 from scoutview.errors import UsageError
 from scoutview.pretraining.labels import Labels, label_losses
-from scoutview.pretraining.means import ModalityMeans
 from scoutview.pretraining.method import Method, ViewNetwork
 from scoutview.pretraining.recipe import Settings
 from scoutview.training import all_reduce
@@ -34,17 +32,7 @@ class SupervisedNetwork(ViewNetwork):
 class Supervised(Method):
     """Unlabelled images of the batch count for BatchNorm only."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        network: SupervisedNetwork,
-        rank: int,
-        counts: Sequence[Sequence[int]],
-        device: torch.device,
-        labels: Labels | None = None,
-    ) -> None:
-        super().__init__(settings, network, rank, counts, device, labels)
-        self.means = ModalityMeans(("loss", "labelled"), len(self.counts), device)
+    reported = ("loss", "labelled")
 
     @classmethod
     def network_of(cls, settings: Settings, encoder: Network, labels: Labels | None = None) -> SupervisedNetwork:
@@ -68,15 +56,3 @@ class Supervised(Method):
         self.means.add("labelled", labelled.float(), self.counts)
         count = all_reduce(labelled.sum().to(losses.dtype)).clamp_min(1.0)
         return losses.sum() * self.ranks / count
-
-    def lines(self) -> list[dict[str, float]]:
-        """Loss of labelled images, and their share."""
-        return self.means.read()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Telemetry."""
-        return {"means": self.means.sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore."""
-        self.means.sums.copy_(state["means"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from scoutview.encoders import Network, Projector
 from scoutview.pretraining.collapse import collapse_warning
 from scoutview.pretraining.labels import Labels
-from scoutview.pretraining.method import Method, ViewNetwork
+from scoutview.pretraining.method import Method, ViewNetwork, joined_images
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
 from scoutview.pretraining.recipe import Settings
@@ -118,8 +118,7 @@ class Swav(Method):
         self, parts: Sequence[tuple[Tensor, list[Tensor]]], counts: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
         """Projections and scores of all samples, modality after modality."""
-        features = [projections.split(list(counts), dim=1) for projections, _ in parts]
-        projections = torch.cat([torch.cat(column, dim=1) for column in zip(*features, strict=True)], dim=1)
+        projections = joined_images([projections for projections, _ in parts], counts)
         scores = [torch.cat(column, dim=1) for column in zip(*(scores for _, scores in parts), strict=True)]
         return projections, scores
 
