@@ -54,7 +54,7 @@ def evaluation_of(run: Path, archive: Archive) -> dict[str, Any]:
             return evaluate_classification(run, archive)
         case unknown:
             raise UsageError(
-                f"{run} holds a model for {unknown!r}, which this version does not know: upgrade scoutview"
+                f"{run} holds a model for {unknown!r}, unknown to this version: upgrade"
             )
 
 
