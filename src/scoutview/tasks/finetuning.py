@@ -136,7 +136,7 @@ def finetune_task(task: Task, settings: FinetuneSettings, run: RunFolder, device
         cases, generator = _draw(settings, task.cases, step)
         loss = task.loss(cases, generator)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         done = step + 1
         if done % every == 0 or done == steps:
