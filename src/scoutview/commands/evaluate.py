@@ -53,9 +53,7 @@ def evaluation_of(run: Path, archive: Archive) -> dict[str, Any]:
         case "classification":
             return evaluate_classification(run, archive)
         case unknown:
-            raise UsageError(
-                f"{run} holds a model for {unknown!r}, unknown to this version: upgrade"
-            )
+            raise UsageError(f"{run} holds a model for {unknown!r}, unknown to this version: upgrade")
 
 
 def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
