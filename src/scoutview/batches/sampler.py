@@ -123,8 +123,8 @@ class BatchPlan:
 def modality_shares(images: Mapping[str, int], batch_size: int, proportional: bool) -> dict[str, int]:
     """Images of each modality in a global batch.
 
-    images: how many there are. Equal shares (Section "Modality-specific clustering" of the paper, spec section 2), or in
-    proportion to the images, by largest remainders, at least one.
+    images: how many there are. Equal shares (spec section 2), or in proportion to the images, by largest remainders,
+    at least one.
 
     Raises:
         UsageError: if equal shares are asked for and the batch is no multiple of the modalities, or it is smaller.

@@ -34,8 +34,8 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     Raises:
         UsageError: No such run, store or label, or no labelled image in the test split.
     """
-    archive = Archive.open([store])
-    content = {**evaluation_of(run, archive), "encoder": read_config(run)["encoder"]}
+    task = task_of(run)
+    content = {**evaluation_of(task, run, Archive.open([store])), "encoder": read_config(run)["encoder"]}
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
     table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
@@ -47,13 +47,12 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     return content
 
 
-def evaluation_of(run: Path, archive: Archive) -> dict[str, Any]:
+def evaluation_of(task: str, run: Path, archive: Archive) -> dict[str, Any]:
     """What a model of any task says of the test split, as in evaluation.json."""
-    match task_of(run):
+    match task:
         case "classification":
             return evaluate_classification(run, archive)
-        case unknown:
-            raise UsageError(f"{run} holds a model for {unknown!r}, unknown to this version: upgrade")
+    raise UsageError(f"{run} holds a model for {task!r}, unknown to this version: upgrade scoutview")
 
 
 def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:

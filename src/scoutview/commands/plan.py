@@ -81,9 +81,7 @@ def plan(
     if chosen.spatial_dims == 3:
         raise UsageError(f"{recipe} trains on volumes, and plan measures images: try it with pretrain --steps 20")
     if chosen.proportional:
-        raise UsageError(
-            "plan counts with equal parts of each modality: leave proportional out, or use pretrain --steps 20"
-        )
+        raise UsageError("plan counts with equal parts of each modality: leave proportional out")
     archive = Archive.open(stores)
     selections = archive.select(chosen.splits, chosen.where)
     one_each = BatchPlan.make(selections, len(selections), chosen.seed)

@@ -356,14 +356,8 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
     if hidden == "auto":
         hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048
         reasons["projector_hidden"] = "as SwAV: 8192 for widened networks, else 2048"
-    size = recipe.input_size
-    if size == "auto" and recipe.spatial_dims == 3:
-        slices, rows, columns = np.array(recipe.sizes).max(0).tolist()
-        size = (slices, rows, columns)
-        reasons["input_size"] = "that of the largest crop"
-    elif size == "auto":
-        size = -(-max(max(in_plane(kind)) for kind in recipe.sizes) * 8 // 5 // 16) * 16
-        reasons["input_size"] = "1.6 times the largest crop, in steps of 16: what was seen in crops, seen whole"
+    size, reason = resolve_input_size(recipe)
+    reasons |= {"input_size": reason} if reason else {}
     workers, reason = resolve_workers(recipe.workers, ranks_here)
     reasons |= {"workers": reason} if reason else {}
     precision, reason = resolve_precision(recipe.precision)
@@ -390,6 +384,17 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         ),
         reasons=reasons,
     )
+
+
+def resolve_input_size(recipe: Recipe) -> tuple[InputSize, str]:
+    """The input size of the finished encoder, and why it is that where the recipe says auto."""
+    if recipe.input_size != "auto":
+        return recipe.input_size, ""
+    if recipe.spatial_dims == 3:
+        slices, rows, columns = np.array(recipe.sizes).max(0).tolist()
+        return (slices, rows, columns), "that of the largest crop"
+    side = -(-max(max(in_plane(kind)) for kind in recipe.sizes) * 8 // 5 // 16) * 16
+    return side, "1.6 times the largest crop, in steps of 16: what was seen in crops, seen whole"
 
 
 def _prototypes(recipe: Recipe, images: int) -> int:
