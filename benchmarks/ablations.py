@@ -3,13 +3,15 @@
 Each YAML file in benchmarks/ablations names a recipe, changes for all its runs (`base`), its `variants`, and `seeds` of
 pretraining. Every run is scored on the training and validation splits alone (the test split is neither pretrained on
 nor scored): a logistic regression on frozen features learns from the labels of a tenth of the patients and is asked
-about all the others, in ten draws, on four tasks. Runs that are there are not repeated.
+about all the others, in ten draws, on four tasks. Runs that are there are not repeated, and files that name the same
+settings share the run.
 Run: python benchmarks/ablations.py [FILE.yaml ...] --data FOLDER --out FOLDER [--at-once 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -63,19 +65,23 @@ class Ablation:
         """(variant, seed), seeds outermost."""
         return [(variant, seed) for seed in range(self.seeds) for variant in self.variants]
 
+    def settings(self, variant: str, seed: int) -> dict[str, Any]:
+        """All that the run changes, and `recipe`."""
+        common = {"recipe": self.recipe, "seed": seed, "workers": 0, "probe_every": 0}
+        return {**common, **self.base, **self.variants[variant]}
+
     def folder(self, out: Path, variant: str, seed: int) -> Path:
-        """The run folder of a variant."""
-        return out / self.name / f"{variant.replace(' ', '-').replace(',', '')}-{seed}"
+        """The run folder of a variant, named by its settings."""
+        text = json.dumps(self.settings(variant, seed), sort_keys=True)
+        return out / "runs" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def one_run(ablation: Ablation, store: Path, out: Path, variant: str, seed: int) -> None:
     """Pretrain, in this process on one thread, and score."""
     torch.set_num_threads(1)
     folder = ablation.folder(out, variant, seed)
-    changes = {"seed": seed, "workers": 0, "probe_every": 0, **ablation.base, **ablation.variants[variant]}
-    if isinstance(changes.get("label"), list):
-        changes["label"] = tuple(changes["label"])
-    pretrain([store], out=folder, recipe=changes.pop("recipe", ablation.recipe), **changes)
+    settings = ablation.settings(variant, seed)
+    pretrain([store], out=folder, recipe=settings.pop("recipe"), **settings)
     lines = [line for line in read_metrics(folder) if "modalities" in line]
     losses = {
         modality: float(np.mean([_loss(line["modalities"][modality]) for line in lines[-3:]]))
@@ -196,12 +202,15 @@ def main() -> None:
     if not (out / "baselines.json").exists():
         baselines(store, out)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = set()
     with ThreadPoolExecutor(arguments.at_once) as pool:
         for file, ablation in zip(arguments.files, ablations, strict=True):
             command = [sys.executable, __file__, str(file), "--out", str(out), "--store", str(store), "--one"]
             for variant, seed in ablation.runs():
-                if not (ablation.folder(out, variant, seed) / "score.json").exists():
+                folder = ablation.folder(out, variant, seed)
+                if folder not in started and not (folder / "score.json").exists():
                     pool.submit(subprocess.run, [*command, variant, str(seed)], env=environment, check=True)
+                    started.add(folder)
     show(ablations, out)
 
 
