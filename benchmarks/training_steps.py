@@ -21,9 +21,9 @@ from scoutview.encoders import checkpoint_blocks, make_encoder
 from scoutview.images import Spectrum, radial_spectrum
 from scoutview.pretraining import Recipe, Settings, load_recipe, resolve
 from scoutview.pretraining.methods import make_method, make_network
-from scoutview.pretraining.steps import update, whole_step
+from scoutview.pretraining.steps import optimizer_of, update, whole_step
 from scoutview.pretraining.swav import Swav
-from scoutview.training import Stages, convert_batchnorm, make_optimizer
+from scoutview.training import Stages, convert_batchnorm
 from scoutview.views import Canvas, ReferenceEnergies, ViewBatch, canvas_of, draw_parameters, render_views
 
 SIDE = 1024
@@ -97,7 +97,7 @@ class Step:
         if settings.compile:
             network.compile_encoder()
         self.recipe, self.network, self.fabric = settings.recipe, network, fabric
-        optimizer = make_optimizer(network.parameters(), 1e-4, recipe.momentum)
+        optimizer = optimizer_of(network, recipe, 1e-4)
         counts = [[share] * len(settings.prototypes)] * fabric.world_size
         self.method = cast(Swav, make_method(settings, network, fabric.global_rank, counts, fabric.device))
         for number, features in enumerate(self.method.queue.features):

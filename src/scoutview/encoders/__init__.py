@@ -12,14 +12,17 @@ from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrain
 from scoutview.encoders.foreign import is_foreign, load_foreign, open_encoder
 from scoutview.encoders.projector import Projector, at_least_fp32
 from scoutview.encoders.resnet import ResNet
+from scoutview.encoders.vit import PATCH, VisionTransformer
 
 __all__ = [
+    "PATCH",
     "DenseNet",
     "Encoder",
     "InputSize",
     "Network",
     "Projector",
     "ResNet",
+    "VisionTransformer",
     "at_least_fp32",
     "checkpoint_blocks",
     "embed_images",

@@ -6,11 +6,12 @@ from torch import nn
 
 from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.resnet import ResNet, make_resnet
+from scoutview.encoders.vit import VisionTransformer, make_vit
 from scoutview.errors import UsageError
 
-Network = ResNet | DenseNet
+Network = ResNet | DenseNet | VisionTransformer
 """features: length F of its output. spatial_dims: 2 for [image, 1, row, column], 3 for [volume, 1, depth, row, column].
-stages: its feature maps, fine to coarse."""
+"""
 
 InputSize = int | tuple[int, int, int]
 """What an encoder is shown: the side of a square in px, or (depth, rows, columns) of a volume."""
@@ -21,25 +22,29 @@ _VOLUMES = "_3d"
 def make_encoder(name: str) -> Network:
     """Build a network by name.
 
-    resnet18, -34, -50, -101, -152, with a width as in resnet50w2 or resnet18w0.5, for images; the same with _3d, and
-    densenet_3d, for volumes.
+    resnet18, -34, -50, -101, -152, with a width as in resnet50w2 or resnet18w0.5, and vit_tiny, vit_small, vit_base for
+    images; resnets with _3d, and densenet_3d, for volumes.
 
     Raises:
         UsageError: if the name is none of these.
     """
     if name == "densenet_3d":
         return DenseNet()
+    if name.startswith("vit_"):
+        return make_vit(name)
     try:
         return make_resnet(name.removesuffix(_VOLUMES), 3 if name.endswith(_VOLUMES) else 2)
     except UsageError as error:
         raise UsageError(
             f"unknown encoder {name!r}: use resnet18, resnet34, resnet50, resnet101 or resnet152, with a width if "
-            "wanted (resnet50w2, resnet18w0.5) and _3d for volumes (resnet18_3d), or densenet_3d"
+            "wanted (resnet50w2, resnet18w0.5) and _3d for volumes (resnet18_3d), or densenet_3d, or vit_small"
         ) from error
 
 
 def fits(network: Network, size: InputSize) -> bool:
     """Whether an input size is one for this network."""
+    if isinstance(network, VisionTransformer):
+        return isinstance(size, int) and size > 0 and size % network.patch == 0
     return isinstance(size, int) if network.spatial_dims == 2 else isinstance(size, tuple) and len(size) == 3
 
 
@@ -51,8 +56,8 @@ def stages_of(network: nn.Module) -> int:
 def stage_of(network: nn.Module, name: str) -> int:
     """The stage of a parameter or module by its name; 0 is the stem."""
     first, *rest = name.split(".")
-    if isinstance(network, DenseNet):
-        if first == "last":
+    if isinstance(network, DenseNet | VisionTransformer):
+        if first in ("last", "norm"):
             return len(network.blocks) + 1
         return int(rest[0]) + 1 if first == "blocks" and rest else 0
     return int(first.removeprefix("layer")) if first.startswith("layer") else 0

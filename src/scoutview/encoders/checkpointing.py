@@ -12,12 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 from scoutview.encoders.densenet import DenseBlock
 from scoutview.encoders.resnet import Block
+from scoutview.encoders.vit import TransformerBlock
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
-    """Have every block of a ResNet or dense net forget its inner activations; its weights keep their names."""
+    """Have every block of a network forget its inner activations; its weights keep their names."""
     for module in network.modules():
-        if isinstance(module, Block | DenseBlock):
+        if isinstance(module, Block | DenseBlock | TransformerBlock):
             module.forward = partial(_again, module, module.forward)  # type: ignore[method-assign]
 
 

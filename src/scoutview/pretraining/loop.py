@@ -23,7 +23,7 @@ from scoutview.pretraining.method import Method
 from scoutview.pretraining.methods import labels_of, make_method, make_network
 from scoutview.pretraining.profile import Profile
 from scoutview.pretraining.recipe import Settings
-from scoutview.pretraining.steps import step_in_parts, update, whole_step
+from scoutview.pretraining.steps import optimizer_of, step_in_parts, update, whole_step
 from scoutview.training import (
     LabelTask,
     RunFolder,
@@ -34,7 +34,6 @@ from scoutview.training import (
     knn_probe,
     latest_checkpoint,
     load_checkpoint,
-    make_optimizer,
     probe_tasks,
     save_checkpoint,
     slowest,
@@ -130,7 +129,7 @@ def run_pretraining(
     network.to(memory_format=last)
     if settings.compile:
         network.compile_encoder()
-    optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
+    optimizer = optimizer_of(network, recipe, recipe.learning_rate)
     counts = [shares] * fabric.world_size
     method = make_method(settings, network, fabric.global_rank, counts, device, labels)
     progress = Progress()

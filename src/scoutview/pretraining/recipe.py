@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from scoutview.batches import modality_shares
-from scoutview.encoders import InputSize
+from scoutview.encoders import PATCH, InputSize
 from scoutview.errors import UsageError
 from scoutview.training import resolve_compile, resolve_precision, resolve_workers
 from scoutview.training.devices import Precision
@@ -39,8 +39,8 @@ class Recipe:
             Values 0 and 1 are a finding, "a|b" are several, others are exclusive classes.
         alpha: weight of the method's loss beside that of a label (Eq. 7).
         beta: weight of the label's loss.
-        encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5; with
-            _3d, and densenet_3d, for volumes.
+        encoder: network name: resnet18, resnet50, resnet50w2, resnet50w4, resnet152, or any width as resnet18w0.5, or
+            vit_tiny, vit_small, vit_base; resnets with _3d, and densenet_3d, for volumes.
         steps: optimizer steps.
         batch_size: images per step over all ranks, in equal parts from each modality.
         proportional: parts in proportion to the images of each modality instead.
@@ -77,7 +77,8 @@ class Recipe:
         queue: features kept per modality and code crop.
         queue_start: step from which the queue is used.
         freeze_prototypes: steps for which prototypes stay as they are.
-        learning_rate: of SGD with LARC, at the end of the warm-up.
+        optimizer: larc (SGD with momentum and LARC, the paper's) or adamw (for transformers).
+        learning_rate: of the optimizer, at the end of the warm-up.
         final_learning_rate: at the last step of the cosine.
         warmup: steps of linear warm-up.
         momentum: of SGD.
@@ -131,6 +132,7 @@ class Recipe:
     queue: int | Auto = "auto"
     queue_start: int = 12_670
     freeze_prototypes: int = 10_000
+    optimizer: Literal["larc", "adamw"] = "larc"
     learning_rate: float = 0.6
     final_learning_rate: float = 0.0006
     warmup: int = 0
@@ -167,7 +169,7 @@ class Recipe:
             (min(self.alpha, self.beta) < 0, f"alpha {self.alpha} and beta {self.beta} must be 0 or more"),
             (self.method == "supervised" and not self.label, "method supervised needs a label: set label NAME"),
             (min(min(in_plane(size)) for size in self.sizes) < 32, f"sizes {self.sizes}: a crop needs 32 px or more"),
-            *self._volume_problems(),
+            *self._network_problems(),
             (
                 self.method == "swav" and not (self.code_crops and all(0 <= crop < views for crop in self.code_crops)),
                 f"code_crops {self.code_crops} must name views between 0 and {views - 1}",
@@ -185,10 +187,12 @@ class Recipe:
             if wrong:
                 raise UsageError(message)
 
-    def _volume_problems(self) -> list[tuple[bool, str]]:
+    def _network_problems(self) -> list[tuple[bool, str]]:
         sides = 3 if self.spatial_dims == 3 else 1
         volumes = [isinstance(size, tuple) and len(size) == 3 and size[0] > 0 for size in self.sizes]
         shown = 1 if isinstance(self.input_size, int) else len(self.input_size)
+        lengths = [side for size in self.sizes for side in in_plane(size)]
+        lengths += [self.input_size] if isinstance(self.input_size, int) else []
         return [
             (
                 volumes != [self.spatial_dims == 3] * len(volumes),
@@ -200,6 +204,11 @@ class Recipe:
                 f"input_size {self.input_size} does not fit {self.encoder}: give {sides} number{'s' * (sides > 1)}",
             ),
             (self.head and self.spatial_dims == 2, f"head crops volumes, and {self.encoder} takes images"),
+            (
+                self.encoder.startswith("vit_") and any(side % PATCH for side in lengths),
+                f"sides {lengths} of sizes and input_size are no multiples of the patches of {self.encoder}: use "
+                f"{[max(round(side / PATCH), 1) * PATCH for side in lengths]}",
+            ),
         ]
 
     @property

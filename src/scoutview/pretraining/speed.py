@@ -15,8 +15,8 @@ from scoutview.encoders import make_encoder
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.methods import make_method, make_network
 from scoutview.pretraining.recipe import Recipe, resolve
-from scoutview.pretraining.steps import update
-from scoutview.training import make_fabric, make_optimizer
+from scoutview.pretraining.steps import optimizer_of, update
+from scoutview.training import make_fabric
 from scoutview.views import render_views
 
 MOST_STEPS = 10
@@ -66,7 +66,7 @@ def _measure(
     network.to(memory_format=torch.channels_last)
     if settings.compile:
         network.compile_encoder()
-    optimizer = make_optimizer(network.parameters(), 1e-6, recipe.momentum)
+    optimizer = optimizer_of(network, recipe, 1e-6)
     method = make_method(settings, network, 0, [[share] * len(samples)], fabric.device, labels)
     model, wrapped = fabric.setup(network, optimizer)
     chosen = [part[place % len(part)] for part in samples for place in range(share)]

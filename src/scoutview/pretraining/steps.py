@@ -12,7 +12,8 @@ from torch import Tensor
 
 from scoutview.encoders import running_statistics_kept
 from scoutview.pretraining.method import Method
-from scoutview.training import Stages, all_reduce, scale_gradients
+from scoutview.pretraining.recipe import Recipe
+from scoutview.training import Stages, all_reduce, make_adamw, make_optimizer, scale_gradients
 
 
 def whole_step(
@@ -79,17 +80,25 @@ def all_finite(loss: Tensor, norm: Tensor) -> Tensor:
     return all_reduce((torch.isfinite(loss) & torch.isfinite(norm)).float(), dist.ReduceOp.MIN)
 
 
-def update(network: torch.nn.Module, optimizer: Any, method: Method, loss: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Behind the backward pass: the check, LARC, SGD, and what the method does around them.
+def optimizer_of(network: torch.nn.Module, recipe: Recipe, rate: float) -> torch.optim.SGD | torch.optim.AdamW:
+    """The optimizer that a recipe names, for everything that has gradients."""
+    if recipe.optimizer == "adamw":
+        return make_adamw(network.parameters(), rate, recipe.weight_decay)
+    return make_optimizer(network.parameters(), rate, recipe.momentum)
 
-    optimizer: of `make_optimizer`, as Fabric wraps it. Returns (gradient norm, 1.0 if the step was made, 0.0 if it was
+
+def update(network: torch.nn.Module, optimizer: Any, method: Method, loss: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Behind the backward pass: the check, LARC and SGD or AdamW, and what the method does around them.
+
+    optimizer: of `optimizer_of`, as Fabric wraps it. Returns (gradient norm, 1.0 if the step was made, 0.0 if it was
     not finite somewhere), on the device.
     """
     method.after_backward(step)
     norm = gradient_norm(network)
     good = all_finite(loss, norm)
     optimizer.optimizer.found_inf = 1.0 - good
-    scale_gradients(network.parameters(), method.recipe.trust, method.recipe.weight_decay)
+    if method.recipe.optimizer == "larc":
+        scale_gradients(network.parameters(), method.recipe.trust, method.recipe.weight_decay)
     optimizer.step()
     method.after_step(step, good > 0)
     return norm, good

@@ -1,4 +1,4 @@
-"""The optimizer of pretraining: SGD with momentum, all parameters in one pass."""
+"""The optimizers of pretraining, all parameters in one pass; both make no step where their `found_inf` is 1."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def make_optimizer(parameters: Iterable[nn.Parameter], rate: float, momentum: fl
         for parameter in group["params"]:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def make_adamw(parameters: Iterable[nn.Parameter], rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov and Hutter 2019) for transformers; biases and normalisations do not decay."""
+    kept = list(parameters)
+    groups = [
+        {"params": [parameter for parameter in kept if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in kept if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
