@@ -20,8 +20,9 @@ def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
     """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
 
     FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders`
-    (a name with its run folder, encoder file or published ResNet weights), and if wanted `fractions`, `seeds` and
-    `finetune` (settings of scoutview finetune). Paths are relative to the file. Each cell fine-tunes, and probes the
+    (a name with its run folder, encoder file or published ResNet weights), and if wanted `fractions`, `seeds`,
+    `finetune` (settings of scoutview finetune), `search` (settings with a list of values each, of which validation
+    chooses) and `compare` (pairs of encoders). Paths are relative to the file. Each cell fine-tunes, and probes the
     frozen features. Running the same command again continues.
 
     Args:
@@ -41,7 +42,9 @@ def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
     grid = Study(plan, out)
     run = RunFolder(out)
     encoders = {name: encoder.provenance for name, encoder in grid.encoders.items()}
-    run.prepare({**plan.as_dict(), "provenance": encoders}, {})
+    # What is compared may change once the grid is there; what the cells depend on may not.
+    config = {key: value for key, value in plan.as_dict().items() if value and key != "compare"}
+    run.prepare({**config, "provenance": encoders}, {})
     manifest = {
         "command": "study",
         "stores": [{"path": str(store.path), "snapshot": store.snapshot()} for store in grid.archive.stores],
@@ -54,10 +57,7 @@ def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
             plan,
             out,
             at_once,
-            lambda cell, done, cells: console.print(
-                f"{done}/{cells} {cell.task}, {cell.encoder}, {cell.fraction:.0%} of labels, seed {cell.seed}",
-                highlight=False,
-            ),
+            lambda cell, done, cells: console.print(f"{done}/{cells} {cell}", highlight=False),
         )
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
@@ -74,7 +74,7 @@ def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
 
 def _show(content: dict[str, Any]) -> None:
     """The fine-tuned figures; probes, areas and convergence are on the page."""
-    table = Table("task", "labels", "encoder", "AUC - random weights", "95% interval", title="Fine-tuned, test images")
+    table = Table("task", "labels", "encoder", "against", "AUC", "95% interval", title="Fine-tuned, test images")
     for entry in content["differences"]:
         figure = entry["difference"]
         if entry["measure"] == "fine-tuned":
@@ -82,6 +82,7 @@ def _show(content: dict[str, Any]) -> None:
                 entry["task"],
                 f"{entry['fraction']:.0%}",
                 entry["encoder"],
+                entry["reference"],
                 f"{figure['value']:+.3f}",
                 f"{figure['low']:+.3f} to {figure['high']:+.3f}",
             )

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from scoutview.report.curves import Line, Panel, Plot, Reference, over_steps
 from scoutview.report.intervals import Estimates, common_span, interval_plot
 from scoutview.report.template import Table, fill
-from scoutview.report.wording import MISSING, estimate
+from scoutview.report.wording import MISSING, estimate, score
 
 RANDOM = "none"
 """How study.json names random weights."""
@@ -29,6 +29,7 @@ def write_study_report(folder: Path, path: Path) -> Path:
         sentences=_sentences(study),
         plot=_plot(study),
         plot_note="Test AUC after fine-tuning, with 95% intervals over patients and seeds.",
+        choices=_choices(study),
         differences=_differences(study),
         areas=_areas(study),
         convergence=_convergence(study),
@@ -49,10 +50,10 @@ def _sentences(study: Mapping[str, Any]) -> list[str]:
     several = len(study["tasks"]) > 1
     for entry in study["differences"]:
         if entry["measure"] == "fine-tuned" and (entry["task"] == "mean over tasks") == several:
-            figure = entry["difference"]
+            figure, other = entry["difference"], _encoder(entry["reference"])
             verdict = "above" if figure["low"] > 0 else "below" if figure["high"] < 0 else "not told apart from"
             sentences.append(
-                f"With {entry['fraction']:.0%} of the labels, {entry['encoder']} is {verdict} random weights on "
+                f"With {entry['fraction']:.0%} of the labels, {entry['encoder']} is {verdict} {other} on "
                 f"{entry['task']}: {figure['value']:+.3f} AUC ({figure['low']:+.3f} to {figure['high']:+.3f})."
             )
     return sentences
@@ -83,6 +84,30 @@ def _differences(study: Mapping[str, Any]) -> Table:
             )
         )
     return Table("Test AUC, difference", ("task", "labels", "model", "against", "difference [95% interval]"), rows)
+
+
+def _encoder(name: str) -> str:
+    return "random weights" if name == RANDOM else name
+
+
+def _choices(study: Mapping[str, Any]) -> Table | None:
+    """What the search tried; None without one."""
+    tried = [entry for entry in study["choices"] if entry["choice"] is not None]
+    if not tried:
+        return None
+    rows = [
+        (
+            f"{entry['fraction']:.0%}",
+            entry["encoder"],
+            entry["choice"].replace(",", ", "),
+            score(entry["validation_auc"]),
+            str(entry["runs"]),
+            "chosen" if entry["chosen"] else "",
+        )
+        for entry in tried
+    ]
+    headers = ("labels", "encoder", "settings", "validation AUC", "trainings", "")
+    return Table("Best validation AUC, mean over tasks and seeds", headers, rows)
 
 
 def _areas(study: Mapping[str, Any]) -> Table:

@@ -105,7 +105,7 @@ class Study:
 
 
 def run_cell(study: Study, cell: Cell) -> None:
-    """Train and probe one cell, and write its result.json; a cell that has one is left alone.
+    """Train or probe one cell, or both, and write its result.json; a cell that has one is left alone.
 
     A fine-tuning that was stopped goes on from its checkpoint. The weights are not kept: a study asks how good,
     `scoutview finetune` makes the model.
@@ -114,31 +114,35 @@ def run_cell(study: Study, cell: Cell) -> None:
     if (folder / "result.json").exists():
         return
     started = time.monotonic()
-    train, parts = study.labelled(cell), study.parts[cell.task]
+    train = study.labelled(cell)
     content: dict[str, Any] = {
         **asdict(cell),
         "images": len(train.indices),
         "patients": len(set(study.archive.patients(train.indices).tolist())),
-        "scores": _frozen(study, cell, train),
+        "scores": {} if cell.choice else _frozen(study, cell, train),
     }
-    if cell.encoder != RAW:
-        settings = study.plan.settings(cell.seed)
-        steps = settings.resolved_steps(len(train.indices))
-        run = RunFolder(folder)
-        run.prepare({**asdict(settings), "steps": steps, **asdict(cell)}, {})
-        labels = study.plan.tasks[cell.task]
-        model = finetune_classification(
-            study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device(), study.inputs
-        )
-        run.close()
-        content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
-        lines = [line for line in read_metrics(folder) if "validation_auc" in line]
-        content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
-        content["seconds"] = run.seconds()
-    else:
-        content["seconds"] = time.monotonic() - started
+    if study.plan.trains(cell):
+        _fine_tune(study, cell, train, content)
+    content["seconds"] = round(content.get("seconds", 0.0) + time.monotonic() - started, 3)
     write_json(folder / "result.json", content)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _fine_tune(study: Study, cell: Cell, train: Targets, content: dict[str, Any]) -> None:
+    """Add to a result: test scores, the validation curve and its best, and the seconds before a restart."""
+    settings = study.plan.settings(cell.seed, cell.choice)
+    parts, labels = study.parts[cell.task], study.plan.tasks[cell.task]
+    run = RunFolder(cell.folder(study.out))
+    run.prepare({**asdict(settings), "steps": settings.resolved_steps(len(train.indices)), **asdict(cell)}, {})
+    model = finetune_classification(
+        study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device(), study.inputs
+    )
+    run.close()
+    content["seconds"] = run.seconds_before
+    content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
+    lines = [line for line in read_metrics(run.path) if "validation_auc" in line]
+    content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
+    content["validation_auc"] = max(line["validation_auc"] for line in lines)
 
 
 def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:

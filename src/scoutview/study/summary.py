@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scoutview.metrics.auc import weighted_areas
 from scoutview.metrics.bootstrap import Interval, interval, patient_weights
 from scoutview.metrics.convergence import SpeedUp, speed_up
 from scoutview.study.cells import Study, read_result
+from scoutview.study.choice import Tried, choose
 from scoutview.study.plan import RAW, REFERENCE, Cell
 
 ROUNDS = 2000
@@ -48,8 +49,15 @@ def summarise(study: Study) -> dict[str, Any]:
 
     Only seeds for which a task has every encoder at a fraction count, so that differences are paired.
     """
-    results = {cell: read_result(cell.folder(study.out)) for cell in study.plan.cells()}
-    known = {cell: result for cell, result in results.items() if result is not None}
+    cells = list(study.plan.cells())
+    results = {cell: result for cell in cells if (result := read_result(cell.folder(study.out))) is not None}
+    tried = [
+        entry
+        for fraction in study.plan.fractions
+        for encoder in (REFERENCE, *study.plan.encoders)
+        for entry in choose(study.plan, results, encoder, fraction)
+    ]
+    known = _rows(study, results, tried)
     complete = _complete_seeds(study, known)
     areas = {
         key: _areas(study, known, key, seeds, number)
@@ -71,19 +79,36 @@ def summarise(study: Study) -> dict[str, Any]:
         "plan": study.plan.as_dict(),
         "architecture": study.like.architecture,
         "input_size": study.like.input_size,
-        "cells": len(results),
-        "done": len(known),
-        "seconds": sum(result["seconds"] for result in known.values()),
+        "cells": len(cells),
+        "done": len(results),
+        "seconds": sum(result["seconds"] for result in results.values()),
         "tasks": {name: _task(study, name) for name in study.plan.tasks},
         "areas": [
             {**_named(key), "auc": entry.interval().as_dict(), "by_seed": entry.by_seed.tolist()}
             for key, entry in areas.items()
         ],
+        "choices": [{**asdict(entry), "settings": study.plan.choices()[entry.choice]} for entry in tried],
         "differences": _differences(study, areas),
         "curves": curves,
         "convergence": _convergence(study, known, complete),
         "labelled": _labelled(known),
     }
+
+
+def _rows(study: Study, results: Mapping[Cell, Any], tried: Sequence[Tried]) -> dict[Cell, Any]:
+    """The result of each row of the tables: its frozen probes, and the training with the settings that count."""
+    chosen = {(entry.encoder, entry.fraction): entry.choice for entry in tried if entry.chosen}
+    rows = {}
+    for cell, result in results.items():
+        if cell.choice is not None:
+            continue
+        if cell.encoder == RAW or study.plan.trains(cell):
+            rows[cell] = result
+        elif (key := (cell.encoder, cell.fraction)) in chosen:
+            trained = results.get(replace(cell, choice=chosen[key]))
+            if trained is not None:
+                rows[cell] = {**trained, "scores": {**result["scores"], **trained["scores"]}}
+    return rows
 
 
 def _complete_seeds(study: Study, known: Mapping[Cell, Any]) -> dict[tuple[str, float], list[int]]:
@@ -131,12 +156,20 @@ def _mean_areas(scores: Floats, values: npt.NDArray[np.float32], weights: Floats
 
 
 def _differences(study: Study, areas: Mapping[Key, Areas]) -> list[dict[str, Any]]:
-    """Each encoder against random weights, and its probes against raw pixels, per task and as the mean over tasks."""
+    """Each encoder against random weights, its probes against raw pixels, and the pairs of encoders of the plan.
+
+    Per task, and as the mean over tasks where every task has a figure.
+    """
     entries = []
+    against: dict[str, list[str]] = {encoder: [REFERENCE, RAW] for encoder in study.plan.encoders}
+    for encoder, other in study.plan.pairs():
+        against[encoder].append(other)
     for fraction in study.plan.fractions:
         for encoder in study.plan.encoders:
             for measure in MEASURES:
-                for reference in (REFERENCE, RAW) if measure != "fine-tuned" else (REFERENCE,):
+                for reference in against[encoder]:
+                    if reference == RAW and measure == "fine-tuned":
+                        continue
                     paired = {
                         task: areas[task, fraction, encoder, measure].minus(areas[task, fraction, reference, measure])
                         for task in study.plan.tasks
