@@ -121,7 +121,10 @@ def test_settings_that_failed_somewhere_do_not_win() -> None:
     plan = StudyPlan(("store",), {"a": ("a",)}, {"ours": "run"}, (1.0,), 2, search={"steps": (1, 2, 3)})
 
     def cells(*values: tuple[int, int, float]) -> dict:
-        return {Cell("a", "ours", 1.0, seed, f"steps={steps}"): {"validation_auc": auc} for steps, seed, auc in values}
+        return {
+            Cell("a", "ours", 1.0, seed, f"steps={steps}"): {"curve": [(1, 0.1), (2, auc)]}
+            for steps, seed, auc in values
+        }
 
     some = choose(plan, cells((1, 0, 0.9), (2, 0, 0.7), (2, 1, 0.6), (3, 0, 0.5), (3, 1, 0.7)), "ours", 1.0)
     assert [(entry.validation_auc, entry.runs, entry.chosen) for entry in some] == [

@@ -17,6 +17,7 @@ from scoutview.encoders import Encoder, is_foreign, open_encoder, untrained_enco
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.study.fractions import labelled_part
+from scoutview.study.moved import transformed_probabilities
 from scoutview.study.plan import RAW, REFERENCE, Cell, StudyPlan
 from scoutview.tasks import Targets, class_targets, finetune_classification, predict
 from scoutview.tasks.frozen import RAW_SIZE, frozen_features, linear_scores, neighbour_scores, raw_pixels
@@ -129,7 +130,7 @@ def run_cell(study: Study, cell: Cell) -> None:
 
 
 def _fine_tune(study: Study, cell: Cell, train: Targets, content: dict[str, Any]) -> None:
-    """Add to a result: test scores, the validation curve and its best, and the seconds before a restart."""
+    """Add to a result: test scores, those under transforms, the validation curve, and seconds before a restart."""
     settings = study.plan.settings(cell.seed, cell.choice)
     parts, labels = study.parts[cell.task], study.plan.tasks[cell.task]
     run = RunFolder(cell.folder(study.out))
@@ -142,7 +143,8 @@ def _fine_tune(study: Study, cell: Cell, train: Targets, content: dict[str, Any]
     content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
     lines = [line for line in read_metrics(run.path) if "validation_auc" in line]
     content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
-    content["validation_auc"] = max(line["validation_auc"] for line in lines)
+    if study.plan.robustness is not None and cell.fraction == max(study.plan.fractions):
+        content["robustness"] = transformed_probabilities(model, study.inputs, parts.test, study.plan.robustness)
 
 
 def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:

@@ -36,9 +36,9 @@ def choose(plan: StudyPlan, results: Mapping[Cell, Mapping[str, Any]], encoder: 
     places = [(task, seed) for task in plan.tasks for seed in range(plan.seeds)]
     finished: dict[str | None, dict[tuple[str, int], float]] = {
         choice: {
-            (task, seed): results[cell]["validation_auc"]
+            (task, seed): max(value for _, value in results[cell]["curve"])
             for task, seed in places
-            if (cell := Cell(task, encoder, fraction, seed, choice)) in results
+            if (cell := Cell(task, encoder, fraction, seed, choice)) in results and "curve" in results[cell]
         }
         for choice in plan.choices()
     }

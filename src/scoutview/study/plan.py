@@ -21,6 +21,14 @@ RAW = "raw pixels"
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """How much is tried: test cases, and transforms of each."""
+
+    cases: int = 50
+    transforms: int = 50
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """What a study compares.
 
@@ -34,6 +42,7 @@ class StudyPlan:
         finetune: settings of the fine-tuning that replace the defaults, the same for all.
         search: values of some settings to try, every combination for every encoder and for random weights; the best
             on validation counts.
+        robustness: how many test cases are changed in how many ways after a fine-tuning at the largest fraction.
         compare: pairs of encoders whose difference is wanted; "all" is the first one against each other one.
     """
 
@@ -44,6 +53,7 @@ class StudyPlan:
     seeds: int = 5
     finetune: dict[str, Any] = field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    robustness: Robustness | None = None
     compare: tuple[tuple[str, str], ...] | Literal["all"] = "all"
 
     def __post_init__(self) -> None:
@@ -64,6 +74,10 @@ class StudyPlan:
             (bool(twice), f"{', '.join(twice)} stands in finetune and in search: keep one"),
             (bool(empty), f"search has no value for {', '.join(empty)}"),
             (bool(strange), f"compare names {', '.join(strange)}, which is none of the encoders"),
+            (
+                self.robustness is not None and min(self.robustness.cases, self.robustness.transforms) < 1,
+                "robustness needs one case and one transform or more",
+            ),
             (any(a == b for a, b in self.pairs()), "compare names an encoder with itself"),
         ]
         for wrong, message in problems:
@@ -174,6 +188,7 @@ def load_plan(file: Path) -> StudyPlan:
         "encoders": {name: _beside(file, path) for name, path in values["encoders"].items()},
         "fractions": tuple(float(value) for value in values.get("fractions", StudyPlan.fractions)),
         "search": _search(file, values.get("search", {})),
+        "robustness": _robustness(file, values.get("robustness")),
         "compare": _compared(file, values.get("compare", "all")),
     }
     return StudyPlan(**content)
@@ -185,6 +200,17 @@ def _search(file: Path, values: Any) -> dict[str, tuple[Any, ...]]:
             f"{file}: search must name settings with a list of values each: learning_rate: [0.0005, 0.002]"
         )
     return {name: tuple(each) for name, each in values.items()}
+
+
+def _robustness(file: Path, values: Any) -> Robustness | None:
+    if values is None:
+        return None
+    known = [entry.name for entry in fields(Robustness)]
+    if not isinstance(values, Mapping) or not all(key in known and type(each) is int for key, each in values.items()):
+        raise UsageError(
+            f"{file}: robustness must give whole numbers of {' and '.join(known)}: {{cases: 50, transforms: 50}}"
+        )
+    return Robustness(**values)
 
 
 def _compared(file: Path, values: Any) -> Any:
