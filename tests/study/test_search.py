@@ -167,4 +167,4 @@ def test_another_comparison_of_a_finished_grid_trains_nothing(folder: Path, cont
 )
 def test_wrong_searches_and_comparisons_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_plan(write(tmp_path / "study.yaml", **changes))
+        load_plan(write(tmp_path / "study.yaml", **changes), tmp_path)

@@ -106,4 +106,4 @@ def test_two_encoders_of_the_same_weights_are_not_told_apart(content: dict) -> N
 @pytest.mark.parametrize("wrong", [{"cases": 0}, {"shots": 5}, [50, 50], {"cases": "many"}])
 def test_wrong_robustness_is_refused(tmp_path: Path, wrong: object) -> None:
     with pytest.raises(UsageError, match="robustness"):
-        load_plan(write(tmp_path / "study.yaml", robustness=wrong))
+        load_plan(write(tmp_path / "study.yaml", robustness=wrong), tmp_path)

@@ -25,6 +25,9 @@ from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import read_metrics
 
+ERROR = "error.json"
+"""What a cell that failed leaves beside where its result would be."""
+
 
 @dataclass(frozen=True)
 class TaskParts:
@@ -34,6 +37,24 @@ class TaskParts:
     validation: Targets
     test: Targets
     stratum: npt.NDArray[np.int64]
+
+
+def task_parts(archive: Archive, plan: StudyPlan) -> dict[str, TaskParts]:
+    """The images and targets of every task.
+
+    Raises:
+        UsageError: if a label is missing or has too few values, or a split has no image with it.
+    """
+    found = {}
+    for name, labels in plan.tasks.items():
+        train = class_targets(archive, labels, ("train",))
+        validation, test = (class_targets(archive, labels, (split,), train.classes) for split in ("validation", "test"))
+        for split, part in (("train", train), ("validation", validation), ("test", test)):
+            if not part.indices:
+                raise UsageError(f"no image with {', '.join(labels)} is in split {split}")
+        _, stratum = np.unique(np.nan_to_num(train.values, nan=-1.0), axis=0, return_inverse=True)
+        found[name] = TaskParts(train, validation, test, stratum.reshape(-1))
+    return found
 
 
 class Study:
@@ -57,24 +78,13 @@ class Study:
         self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.image_side)
         self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
-        self.parts = {name: self._parts(labels) for name, labels in plan.tasks.items()}
+        self.parts = task_parts(self.archive, plan)
 
     def _alike(self, name: str, encoder: Encoder) -> Encoder:
         """Published weights at the input size and preprocessing of the study; others as they are."""
         if name not in self.published:
             return encoder
         return replace(encoder, input_size=self.like.input_size, preprocessing=self.like.preprocessing)
-
-    def _parts(self, labels: tuple[str, ...]) -> TaskParts:
-        train = class_targets(self.archive, labels, ("train",))
-        validation, test = (
-            class_targets(self.archive, labels, (split,), train.classes) for split in ("validation", "test")
-        )
-        for split, part in (("train", train), ("validation", validation), ("test", test)):
-            if not part.indices:
-                raise UsageError(f"no image with {', '.join(labels)} is in split {split}")
-        _, stratum = np.unique(np.nan_to_num(train.values, nan=-1.0), axis=0, return_inverse=True)
-        return TaskParts(train, validation, test, stratum.reshape(-1))
 
     def labelled(self, cell: Cell) -> Targets:
         """The training targets of a cell: those of its fraction and seed, whatever its encoder."""
@@ -162,7 +172,16 @@ def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result of a cell, None where there is none yet."""
-    file = folder / "result.json"
+    return _read(folder / "result.json")
+
+
+def read_error(folder: Path) -> str | None:
+    """Why a cell without a result failed, None where it has not been tried or has one."""
+    content = None if (folder / "result.json").exists() else _read(folder / ERROR)
+    return None if content is None else str(content["error"])
+
+
+def _read(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -39,6 +39,8 @@ class StudyPlan:
             and input size; published weights take that of the others.
         fractions: shares of the training patients that are labelled.
         seeds: how often each cell is repeated, with another labelled part, head, order, and random network.
+        recipes: name of an encoder that the study pretrains itself, into the path in `encoders`: arguments of scoutview
+            pretrain. In the file they stand in place of the path.
         finetune: settings of the fine-tuning that replace the defaults, the same for all.
         search: values of some settings to try, every combination for every encoder and for random weights; the best
             on validation counts.
@@ -51,6 +53,7 @@ class StudyPlan:
     encoders: dict[str, str]
     fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
     seeds: int = 5
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     robustness: Robustness | None = None
@@ -131,8 +134,9 @@ class StudyPlan:
         return cell.encoder != RAW and cell.choice in self.choices()
 
     def as_dict(self) -> dict[str, Any]:
-        """For config.yaml and study.json."""
-        return asdict(self)
+        """For config.yaml and study.json, as in the file."""
+        content = asdict(self)
+        return {**content, "encoders": content["encoders"] | content.pop("recipes")}
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,8 @@ class Cell:
         return ", ".join([*words, self.choice] if self.choice else words)
 
 
-def load_plan(file: Path) -> StudyPlan:
-    """Read a study file; relative paths in it are relative to the file.
+def load_plan(file: Path, out: Path) -> StudyPlan:
+    """Read a study file; relative paths in it are relative to the file. out: where encoders of recipes will be.
 
     Raises:
         UsageError: if it is not there, no YAML, or names something unknown.
@@ -172,7 +176,7 @@ def load_plan(file: Path) -> StudyPlan:
         raise UsageError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{file} holds no study: write stores, tasks and encoders")
-    known = [entry.name for entry in fields(StudyPlan)]
+    known = [entry.name for entry in fields(StudyPlan) if entry.name != "recipes"]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
@@ -185,13 +189,28 @@ def load_plan(file: Path) -> StudyPlan:
         **values,
         "stores": tuple(_beside(file, path) for path in values["stores"]),
         "tasks": {name: (labels,) if isinstance(labels, str) else tuple(labels) for name, labels in tasks.items()},
-        "encoders": {name: _beside(file, path) for name, path in values["encoders"].items()},
+        "encoders": {
+            name: str(out / "pretraining" / name) if isinstance(value, Mapping) else _beside(file, value)
+            for name, value in values["encoders"].items()
+        },
+        "recipes": {
+            name: _recipe(file, name, value) for name, value in values["encoders"].items() if isinstance(value, Mapping)
+        },
         "fractions": tuple(float(value) for value in values.get("fractions", StudyPlan.fractions)),
         "search": _search(file, values.get("search", {})),
         "robustness": _robustness(file, values.get("robustness")),
         "compare": _compared(file, values.get("compare", "all")),
     }
     return StudyPlan(**content)
+
+
+def _recipe(file: Path, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a pretraining; a recipe or initial encoder beside the study file is found there."""
+    barred = sorted({"stores", "out", "changed_store", "stop_after", "profile"} & set(values))
+    if barred:
+        raise UsageError(f"{file}: encoder {name}: {barred[0]} cannot be set: the study says where and on what")
+    beside = {key: _beside(file, values[key]) for key in ("recipe", "init") if key in values}
+    return {**values, **{key: path for key, path in beside.items() if Path(path).exists()}}
 
 
 def _search(file: Path, values: Any) -> dict[str, tuple[Any, ...]]:

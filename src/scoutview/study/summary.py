@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from scoutview.study.areas import all_areas, differences
-from scoutview.study.cells import Study, read_result
+from scoutview.study.cells import Study, read_error, read_result
 from scoutview.study.choice import Tried, choose
 from scoutview.study.convergence import convergence, curves
 from scoutview.study.plan import RAW, REFERENCE, Cell
@@ -36,6 +36,11 @@ def summarise(study: Study) -> dict[str, Any]:
         "input_size": study.like.input_size,
         "cells": len(cells),
         "done": len(results),
+        "failures": [
+            {**asdict(cell), "error": error}
+            for cell in cells
+            if cell not in results and (error := read_error(cell.folder(study.out))) is not None
+        ],
         "seconds": sum(result["seconds"] for result in results.values()),
         "tasks": {name: _task(study, name) for name in study.plan.tasks},
         "areas": [
