@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Elements
 from study_files import TASKS, make_folder, result, write
 
 from scoutview import study
 from scoutview.batches import Archive
 from scoutview.errors import UsageError
 from scoutview.metrics import box_plot, roc_auc
+from scoutview.store import Annotation, Store, add_annotations
 from scoutview.study import load_plan
 from scoutview.study.plan import Cell
 
@@ -101,6 +103,50 @@ def test_two_encoders_of_the_same_weights_are_not_told_apart(content: dict) -> N
     twins = [entry["difference"] for entry in content["differences"] if entry["reference"] == "twin"]
     assert len(twins) == 2 * 3 * 3
     assert all(each["value"] == each["low"] == each["high"] == 0 for each in twins)
+
+
+def test_the_page_holds_boxes_and_every_figure(folder: Path, content: dict) -> None:
+    page = (folder / "out" / "report.html").read_text()
+    elements = Elements(page)
+    assert not elements.open
+    labels = [attributes.get("aria-label") or "" for tag, attributes in elements.found if tag == "svg"]
+    boxes = [label for label in labels if label.startswith("relative change of the probability")]
+    assert len(boxes) == len(TASKS)
+    for entry in content["robustness"]:
+        assert any(f"median {entry['changes']['median']:+.1%}" in label for label in boxes)
+        assert f"{entry['auc_transformed']['value']:.3f} [" in elements.text
+    for entry in content["convergence"]:
+        assert f"{entry['own_best']['saved']:+.0%} (sd {entry['own_best']['deviation']:.0%})" in elements.text
+
+
+def test_classes_that_the_test_images_lack_do_not_spoil_the_areas(folder: Path, tmp_path: Path) -> None:
+    archive = Archive.open([folder / "store"])
+    test = {archive.rows[index].image for index in archive.labelled("us_rough", ["test"])}
+    names = [archive.rows[index].image for index in archive.labelled("us_rough")]
+    grades = {name: "c" if name not in test and place % 5 == 0 else "ab"[place % 2] for place, name in enumerate(names)}
+    shutil.copytree(folder / "store", tmp_path / "store")
+    notes = [Annotation(name, "label", "grade", grade) for name, grade in grades.items()]
+    add_annotations(Store.open(tmp_path / "store"), notes)
+    shutil.copy(folder / "ours.safetensors", tmp_path / "ours.safetensors")
+    file = write(
+        tmp_path / "study.yaml",
+        tasks=["grade"],
+        encoders={"ours": "ours.safetensors"},
+        seeds=1,
+        robustness={"cases": 10, "transforms": 4},
+    )
+    for entry in study(file, out=tmp_path / "out")["robustness"]:
+        kept = result(tmp_path / "out", Cell("grade", entry["encoder"], 1.0, 0))["robustness"]
+        assert np.allclose(np.sum(kept["transformed"], axis=2), 1.0)
+        indices = archive.labelled("us_rough", ["test"])
+        truth = np.array([grades[archive.rows[index].image] for index in indices])[kept["cases"]]
+        after = np.array(kept["transformed"])
+        expected = [
+            np.mean([roc_auc(after[:, transform, column], truth == grade) for transform in range(4)])
+            for column, grade in enumerate("ab")
+        ]
+        assert entry["auc_transformed"]["value"] == pytest.approx(np.mean(expected))
+        assert set(entry["by_class"]) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("wrong", [{"cases": 0}, {"shots": 5}, [50, 50], {"cases": "many"}])

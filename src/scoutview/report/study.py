@@ -15,7 +15,7 @@ from scoutview.report.study_tables import RANDOM, encoder_name, signed
 from scoutview.report.template import Table, fill
 from scoutview.report.wording import counted
 
-_INKS = ("accent", "other-1", "other-2", "other-3", "xray", "ct", "mr", "us")
+_INKS = ("accent", "ct", "mr", "us", "other-1", "other-2", "other-3")
 
 
 def write_study_report(folder: Path, path: Path) -> Path:
@@ -26,6 +26,7 @@ def write_study_report(folder: Path, path: Path) -> Path:
         path,
         title="Study report",
         sentences=_sentences(study),
+        failed=f"{counted(len(study['failures']), 'training')} failed",
         failures=tables.failures(study) if study["failures"] else None,
         fine_tuned=tables.fine_tuned(study),
         panels_of_areas=_areas(study),
@@ -38,7 +39,9 @@ def write_study_report(folder: Path, path: Path) -> Path:
         robustness_note=_robustness_note(study),
         panels_of_boxes=_boxes(study),
         tasks=tables.tasks(study),
-        settings=Table("", ("setting", "value"), [(key, _plain(value)) for key, value in study["plan"].items()]),
+        settings=Table(
+            "", ("setting", "value"), [(key, _plain(value)) for key, value in study["plan"].items() if value]
+        ),
     )
 
 
@@ -52,11 +55,13 @@ def _sentences(study: Mapping[str, Any]) -> list[str]:
     if done + failed < cells:
         sentences.append(f"Only {done} of {cells} cells are done: the same command continues.")
     several = len(study["tasks"]) > 1
+    extremes = {min(study["plan"]["fractions"]), max(study["plan"]["fractions"])}
     for entry in study["differences"]:
         figure = entry["difference"]
         if (
             entry["measure"] == "fine-tuned"
             and (entry["task"] == "mean over tasks") == several
+            and entry["fraction"] in extremes
             and figure["low"] is not None
         ):
             verdict = "above" if figure["low"] > 0 else "below" if figure["high"] < 0 else "not told apart from"

@@ -11,6 +11,8 @@ from scoutview.report.wording import MISSING, estimate, score
 RANDOM = "none"
 """How study.json names random weights."""
 
+MEASURES = ("fine-tuned", "linear", "neighbours")
+
 Study = Mapping[str, Any]
 
 
@@ -56,7 +58,7 @@ def frozen(study: Study) -> Table:
             row = found.setdefault((entry["task"], entry["fraction"], entry["encoder"]), {})
             row[entry["measure"]] = estimate(entry["auc"])
     rows = [
-        (task, f"{fraction:.0%}", encoder_name(encoder), row.get("linear", MISSING), row.get("neighbours", MISSING))
+        (task, f"{fraction:.0%}", encoder_name(encoder), *(row.get(each, MISSING) for each in MEASURES[1:]))
         for (task, fraction, encoder), row in found.items()
     ]
     headers = ("task", "labels", "features", "linear probe", "nearest neighbours")
@@ -64,18 +66,20 @@ def frozen(study: Study) -> Table:
 
 
 def differences(study: Study) -> Table:
-    """Every paired difference."""
+    """Every paired difference: a row per pair of models, a column per measure."""
+    found: dict[tuple[float, str, str, str], dict[str, str]] = {}
+    for entry in study["differences"]:
+        row = found.setdefault((entry["fraction"], entry["encoder"], entry["reference"], entry["task"]), {})
+        row[entry["measure"]] = signed(entry["difference"])
     rows = [
-        (
-            entry["task"],
-            f"{entry['fraction']:.0%}",
-            f"{entry['encoder']}, {entry['measure']}",
-            encoder_name(entry["reference"]),
-            signed(entry["difference"]),
-        )
-        for entry in study["differences"]
+        (encoder, encoder_name(reference), f"{fraction:.0%}", task, *(row.get(each, MISSING) for each in MEASURES))
+        for (fraction, encoder, reference, task), row in found.items()
     ]
-    return Table("Test AUC, difference", ("task", "labels", "model", "against", "difference [95% interval]"), rows)
+    return Table(
+        "Test AUC, difference [95% interval]",
+        ("model", "against", "labels", "task", "fine-tuned", "linear probe", "nearest neighbours"),
+        rows,
+    )
 
 
 def choices(study: Study) -> Table | None:
@@ -138,9 +142,9 @@ def robustness(study: Study) -> Table:
         "encoder",
         "median |d|",
         "minus random weights",
-        "median |logit change|",
+        "|logit change|",
         "AUC",
-        "AUC, transformed",
+        "transformed",
     )
     return Table("Mean over classes and seeds [95% interval]", headers, rows)
 

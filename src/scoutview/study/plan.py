@@ -136,7 +136,8 @@ class StudyPlan:
     def as_dict(self) -> dict[str, Any]:
         """For config.yaml and study.json, as in the file."""
         content = asdict(self)
-        return {**content, "encoders": content["encoders"] | content.pop("recipes")}
+        content["encoders"] |= content.pop("recipes")
+        return content
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,14 @@ def _of_class(
 
 
 def _mean(figures: Sequence[Drawn]) -> Drawn:
-    """Over classes."""
+    """Over the classes that have a value: an area has none where a class, or all else, is missing."""
     return Drawn(
-        np.mean([figure.by_seed for figure in figures], axis=0), np.mean([figure.draws for figure in figures], axis=0)
+        _known_mean(np.stack([figure.by_seed for figure in figures])),
+        _known_mean(np.stack([figure.draws for figure in figures])),
     )
+
+
+def _known_mean(values: Floats) -> Floats:
+    known = ~np.isnan(values)
+    mean: Floats = np.where(known.any(0), np.where(known, values, 0.0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    return mean
