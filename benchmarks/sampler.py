@@ -210,7 +210,7 @@ def once_per_epoch(plan: BatchPlan, modality: str) -> bool:
     lanes = plan.lanes[plan.modalities.index(modality)]
     count = len(lanes.selection)
     shown: npt.NDArray[np.int64] = np.concatenate(
-        [lanes.at([step], 0, plan.share)[0] for step in range(-(-count // plan.share))]
+        [lanes.at([step], 0, lanes.share)[0] for step in range(-(-count // lanes.share))]
     )
     return bool(np.array_equal(np.sort(shown[:count]), lanes.selection.indices(0, count)))
 

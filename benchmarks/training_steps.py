@@ -63,7 +63,7 @@ def batch_of(recipe: Recipe, images: int, step: int, side: int = SIDE) -> ViewBa
             recipe.view_settings(), (side, side), spectrum, references(), seed=0, step=step, position=place
         )
         samples.append(ViewSample(Draw(step, place, place), canvas, parameters))
-    return collate_views(samples, images).views
+    return collate_views(samples).views
 
 
 def settings_of(name: str, **changes: object) -> Settings:

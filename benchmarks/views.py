@@ -67,7 +67,7 @@ def ours(image: Pixels, spectrum: Spectrum, settings: ViewSettings, step: int) -
         ViewSample(Draw(step, place, place), canvas_of(image), drawn(image, spectrum, settings, step, place))
         for place in range(IMAGES)
     ]
-    return render_views(collate_views(samples, 1).views, settings.view_sizes())
+    return render_views(collate_views(samples).views, settings.view_sizes())
 
 
 def drawn(image: Pixels, spectrum: Spectrum, settings: ViewSettings, step: int, place: int) -> ViewParameters:

@@ -52,7 +52,6 @@ def test_two_ranks_get_the_halves_of_the_batch(small_store: Path) -> None:
         places = [int(torch.nonzero(whole.position == position)) for position in half.position]
         assert torch.equal(whole.index[places], half.index)
         assert torch.equal(whole.views.scale[places], half.views.scale)
-        assert torch.equal(whole.modality[places], half.modality)
 
 
 def test_the_stored_spectrum_is_used_only_for_its_own_preprocessing(small_store: Path) -> None:

@@ -69,11 +69,11 @@ def test_what_may_be_read_reduced(archive: Archive, tmp_path: Path) -> None:
 def test_views_from_the_prefix_are_the_views(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = dataset_of(archive, SMALL)
     draws = [Draw(step, 0, archive.indices(name)[0]) for step in range(6) for name in ("xray", "mr")]
-    part = collate_views([dataset[draw] for draw in draws], 1)
+    part = collate_views([dataset[draw] for draw in draws])
     assert all(max(dataset[draw].canvas.shape) <= 320 for draw in draws)
     assert {level for _, level in dataset.kept.values} >= {1, 2}
     monkeypatch.setattr("scoutview.batches.loader.coarsest_level", lambda *_: 0)
-    whole = collate_views([replace(dataset, kept=Kept(0))[draw] for draw in draws], 1)
+    whole = collate_views([replace(dataset, kept=Kept(0))[draw] for draw in draws])
     assert int(whole.views.reduced.max()) == 0
     sizes = SMALL.view_sizes()
     for one, other in zip(render_views(part.views, sizes), render_views(whole.views, sizes), strict=True):

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from scoutview.batches import BatchPlan, Selection
+from scoutview.batches import BatchPlan, Selection, modality_shares
 from scoutview.batches import lanes as lanes_module
 from scoutview.batches.selection import CHUNK, Joined
 from scoutview.errors import UsageError
@@ -31,7 +31,7 @@ def make_plan(counts: tuple[int, ...] = (50, 31, 90, 24), batch: int = 48, seed:
 
 def test_every_image_once_per_epoch_also_across_batches_that_straddle_epochs() -> None:
     plan = make_plan()
-    share = plan.share
+    share = plan.shares[0]
     stream = [[draw.index for draw in plan.batch(step)] for step in range(60)]
     first = 0
     for number, count in enumerate((50, 31, 90, 24)):
@@ -62,8 +62,8 @@ def test_the_global_batch_is_the_same_on_any_number_of_ranks(ranks: int) -> None
         joined = sorted(itertools.chain(*parts), key=lambda draw: draw.position)
         assert joined == whole
         for part in parts:
-            assert set(Counter(draw.position // plan.share for draw in part).values()) == {plan.share // ranks}
-            by_modality = [draw.position for draw in part if draw.position < plan.share]
+            assert set(Counter(draw.position // plan.shares[0] for draw in part).values()) == {plan.shares[0] // ranks}
+            by_modality = [draw.position for draw in part if draw.position < plan.shares[0]]
             assert by_modality == list(range(by_modality[0], by_modality[0] + len(by_modality)))
 
 
@@ -190,3 +190,37 @@ def test_passes_count_how_often_a_modality_was_seen() -> None:
 def test_batches_that_cannot_be_made_are_refused_with_what_would_fit(arguments: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_plan(**arguments)
+
+
+def test_proportional_shares_follow_the_images_and_leave_none_out() -> None:
+    images = {"xray": 700, "ct": 10, "mr": 240, "us": 50}
+    shares = modality_shares(images, 40, proportional=True)
+    # One each, the other 36 by largest remainders of 25.2, 0.36, 8.64 and 1.8.
+    assert shares == {"xray": 26, "ct": 1, "mr": 10, "us": 3}
+    assert sum(modality_shares(images, 37, proportional=True).values()) == 37
+    assert set(modality_shares(images, 40, proportional=False).values()) == {10}
+    with pytest.raises(UsageError, match="batch_size 37 is no multiple of the 4 modalities"):
+        modality_shares(images, 37, proportional=False)
+    with pytest.raises(UsageError, match="batch_size 3 is no multiple"):
+        modality_shares(images, 3, proportional=True)
+
+
+def test_unequal_shares_are_cut_into_the_same_batches_on_any_rank() -> None:
+    selections = {name: selection_of(np.arange(count)) for name, count in (("ct", 300), ("mr", 100), ("us", 40))}
+    plan = BatchPlan.make(selections, 22, 1, proportional=True)
+    assert plan.shares == (14, 5, 3)
+    for step in (0, 7, 100):
+        whole = plan.batch(step)
+        assert whole.positions.tolist() == list(range(22))
+        places = np.repeat([0, 1, 2], plan.shares)
+        for number, lanes in enumerate(plan.lanes):
+            mine = [draw.index for draw, place in zip(whole, places, strict=True) if place == number]
+            assert mine == lanes.at([step], 0, lanes.share)[0].tolist()
+    with pytest.raises(UsageError, match="2 ranks cannot share 14, 5, 3 images"):
+        BatchPlan.make(selections, 22, 1, ranks=2, proportional=True)
+    two = {name: selections[name] for name in ("ct", "mr")}
+    even = BatchPlan.make(two, 16, 1, ranks=2, proportional=True)
+    assert even.shares == (12, 4)
+    parts = [even.batch(3, rank, 2) for rank in range(2)]
+    together = {draw.position: draw.index for part in parts for draw in part}
+    assert [together[position] for position in range(16)] == even.batch(3).indices[0].tolist()

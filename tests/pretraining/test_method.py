@@ -315,7 +315,7 @@ def test_shared_prototypes_balance_all_modalities_together() -> None:
 
 
 def test_telemetry_reports_what_happened_per_modality() -> None:
-    telemetry = Telemetry([4, 8], 6, 1, torch.device("cpu"))
+    telemetry = Telemetry([4, 8], [6, 6], 1, torch.device("cpu"))
     losses, codes, scores, features = [], [], [], []
     rows: list[list[dict[str, np.ndarray]]] = [[], []]
     for step in range(3):

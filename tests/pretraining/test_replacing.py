@@ -16,7 +16,7 @@ from scoutview.training import RunFolder
 from scoutview.views import ViewBatch
 
 EMPTY = torch.zeros(0)
-BATCH = TrainingBatch(3, ViewBatch(*[EMPTY] * 12), torch.zeros(64, dtype=torch.long), EMPTY, EMPTY)
+BATCH = TrainingBatch(3, ViewBatch(*[EMPTY] * 12), torch.zeros(64, dtype=torch.long), EMPTY)
 
 
 def damaged(count: int) -> TrainingBatch:

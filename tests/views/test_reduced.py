@@ -35,7 +35,7 @@ def rendered_from(image: np.ndarray, parameters: ViewParameters, level: int, siz
     small = reduced(image, level)
     parameters = on_reduced(parameters, level)
     sample = ViewSample(Draw(0, 0, 0), canvas_of(small), parameters, level)
-    return [group.numpy() for group in render_views(collate_views([sample], 1).views, sizes)]
+    return [group.numpy() for group in render_views(collate_views([sample]).views, sizes)]
 
 
 def parameters_at(image: np.ndarray, level: int, step: int, **changes: float) -> tuple[ViewSettings, ViewParameters]:

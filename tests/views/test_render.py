@@ -44,7 +44,7 @@ def rendered(images: list[np.ndarray], parameters: list[ViewParameters], sizes: 
     samples = []
     for number, (image, parameter) in enumerate(zip(images, parameters, strict=True)):
         samples.append(ViewSample(Draw(0, number, number), canvas_of(image), parameter))
-    batch = collate_views(samples, 1)
+    batch = collate_views(samples)
     return [group.numpy() for group in render_views(batch.views, sizes)]
 
 
@@ -242,7 +242,7 @@ def test_a_gpu_gives_the_views_of_the_cpu() -> None:
         ViewSample(Draw(0, place, place), canvas_of(image), parameter)
         for place, (image, parameter) in enumerate(zip(images, parameters, strict=True))
     ]
-    batch = collate_views(samples, 1).views
+    batch = collate_views(samples).views
     device = torch.device("cuda")
     for one, other in zip(
         render_views(batch, PAPER.view_sizes()), render_views(batch.to(device), PAPER.view_sizes()), strict=True

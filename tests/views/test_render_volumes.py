@@ -51,7 +51,7 @@ def batch_of(volumes: list[np.ndarray], parameters: list[ViewParameters]) -> Vie
     samples = []
     for number, (volume, parameter) in enumerate(zip(volumes, parameters, strict=True)):
         samples.append(ViewSample(Draw(0, number, number), canvas_of(volume), parameter))
-    return collate_views(samples, 1).views
+    return collate_views(samples).views
 
 
 def rendered(volumes: list[np.ndarray], parameters: list[ViewParameters], sizes: list[ViewSize]) -> list[np.ndarray]:
@@ -194,7 +194,7 @@ def test_a_volume_of_equal_slices_shows_in_each_what_the_image_shows() -> None:
     volume = np.repeat(image[None], 12, axis=0)
     views = rendered([volume], [parameter], [(8, 112, 96)] * 3)
     sample = ViewSample(Draw(0, 0, 0), canvas_of(image), drawn_of_image)
-    (expected,) = render_views(collate_views([sample], 1).views, [(112, 96)] * 3)
+    (expected,) = render_views(collate_views([sample]).views, [(112, 96)] * 3)
     for number in range(3):
         for plane in views[number][0]:
             np.testing.assert_allclose(plane, expected[number, 0, 0], atol=2e-5)

@@ -7,7 +7,7 @@ listed beside the images, read as a whole or in slabs, and take the place of ima
 from scoutview.batches.archive import Archive
 from scoutview.batches.loader import TrainingBatch, view_loader
 from scoutview.batches.reading import read_unit_image
-from scoutview.batches.sampler import BatchPlan, Draw
+from scoutview.batches.sampler import BatchPlan, Draw, modality_shares
 from scoutview.batches.selection import Selection
 from scoutview.batches.volume_loader import VolumeDataset, VolumeList, VolumeReader
 from scoutview.batches.volumes import Volumes, read_head, read_slab
@@ -22,6 +22,7 @@ __all__ = [
     "VolumeList",
     "VolumeReader",
     "Volumes",
+    "modality_shares",
     "read_head",
     "read_slab",
     "read_unit_image",

@@ -83,7 +83,7 @@ def calibrate(dataset: ViewDataset, plan: BatchPlan, number: int, seconds: float
         measured += 1
         if len(waiting) == _TOGETHER:
             with loading.running():
-                collate_views(waiting, plan.share)
+                collate_views(waiting)
             samples, waiting = samples or waiting, []
         if time.perf_counter() - began > seconds:
             break

@@ -59,7 +59,7 @@ class ViewSample:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """A rank's part of a global batch. index, position [image]: see `Draw`; modality [image]: number in the plan.
+    """A rank's part of a global batch. index, position [image]: see `Draw`.
 
     damaged: one line for each image that was replaced by another of its lane.
     """
@@ -68,7 +68,6 @@ class TrainingBatch:
     views: ViewBatch
     index: Tensor
     position: Tensor
-    modality: Tensor
     damaged: tuple[str, ...] = ()
 
     def pin_memory(self) -> TrainingBatch:
@@ -153,7 +152,7 @@ class ViewDataset(Dataset[ViewSample]):
         return canvas, spectrum
 
 
-def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
+def collate_views(samples: list[ViewSample]) -> TrainingBatch:
     """One batch of samples: canvases of any size one after the other."""
     starts, widths = layout([plane for sample in samples for plane in sample.canvas.planes])
     pixels = batch_memory(sum(len(sample.canvas.pixels) for sample in samples), dtype=torch.int16)
@@ -189,7 +188,6 @@ def collate_views(samples: list[ViewSample], share: int) -> TrainingBatch:
         views=views,
         index=torch.tensor([sample.draw.index for sample in samples]),
         position=position,
-        modality=position // share,
         damaged=tuple(message for sample in samples for message in sample.damaged),
     )
 
@@ -211,10 +209,10 @@ def view_loader(
     dataset: Samples, plan: BatchPlan, first: int, last: int, *, rank: int, ranks: int, workers: int
 ) -> Iterator[TrainingBatch]:
     """Iterate over a rank's batches of steps first, ..., last - 1; see `batch_loader`."""
-    read = partial(_read_views, dataset, plan.share)
+    read = partial(_read_views, dataset)
     fetch = dataset.fetch if dataset.archive.is_remote else None
     return batch_loader(read, plan, first, last, rank=rank, ranks=ranks, workers=workers, fetch=fetch)
 
 
-def _read_views(dataset: Samples, share: int, draws: list[Draw]) -> TrainingBatch:
-    return collate_views([dataset[draw] for draw in draws], share)
+def _read_views(dataset: Samples, draws: list[Draw]) -> TrainingBatch:
+    return collate_views([dataset[draw] for draw in draws])

@@ -1,4 +1,4 @@
-"""The global batch k as a function of (seed, k): the same share of every modality, whatever the number of ranks."""
+"""The global batch k as a function of (seed, k): a fixed share of every modality, whatever the number of ranks."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Draws:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The batches of a run. Positions of modality m in the global batch: [m * share, (m + 1) * share)."""
+    """The batches of a run. shares: images of each modality in a global batch, in which they follow each other."""
 
     modalities: tuple[str, ...]
     lanes: tuple[Lanes, ...]
-    share: int
+    shares: tuple[int, ...]
     spares: bool = False
 
     @classmethod
@@ -69,43 +69,43 @@ class BatchPlan:
         seed: int,
         ranks: int = 1,
         spares: bool = False,
+        proportional: bool = False,
     ) -> BatchPlan:
         """Plan batches of `batch_size` images, equal parts from each modality; with `spares` for damaged ones.
+
+        proportional: parts in proportion to the images of each modality instead (see `modality_shares`).
 
         Raises:
             UsageError: if the batch cannot be parted over modalities and ranks, or a modality has too few images.
         """
-        count = len(selections)
-        if batch_size % count:
-            fitting = max(batch_size // count, 1) * count
+        shares = modality_shares({name: len(part) for name, part in selections.items()}, batch_size, proportional)
+        odd = {name: share for name, share in shares.items() if share % ranks}
+        if odd:
+            fitting = [str(n) for n in range(1, min(shares.values()) + 1) if not any(s % n for s in shares.values())]
+            each = next(iter(odd.values())) if not proportional else ", ".join(map(str, shares.values()))
             raise UsageError(
-                f"batch_size {batch_size} is no multiple of the {count} modalities ({', '.join(selections)}): "
-                f"use {fitting} or {fitting + count}"
-            )
-        share = batch_size // count
-        if share % ranks:
-            fitting_ranks = [str(number) for number in range(1, share + 1) if share % number == 0]
-            raise UsageError(
-                f"{ranks} ranks cannot share {share} images of each modality equally: "
-                f"use {', '.join(fitting_ranks)} ranks, or another batch_size"
+                f"{ranks} ranks cannot share {each} images of each modality equally: "
+                f"use {', '.join(fitting)} ranks, or another batch_size"
             )
         for name, selection in selections.items():
-            if len(selection) < share:
+            if len(selection) < shares[name]:
                 raise UsageError(
-                    f"modality {name} has {len(selection)} images, its share of the batch is {share}: use batch_size "
-                    f"{len(selection) * count} or less, or take in more {name}"
+                    f"modality {name} has {len(selection)} images, its share of the batch is {shares[name]}: use "
+                    f"batch_size {len(selection) * len(selections)} or less, or take in more {name}"
                 )
-        lanes = tuple(Lanes(number, selection, share, seed) for number, selection in enumerate(selections.values()))
-        return cls(tuple(selections), lanes, share, spares)
+        lanes = tuple(Lanes(number, part, shares[name], seed) for number, (name, part) in enumerate(selections.items()))
+        return cls(tuple(selections), lanes, tuple(shares.values()), spares)
 
     def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Draws:
         """The images of global batch `step` that fall to `rank`, modality by modality."""
-        part = self.share // ranks
-        first, last = rank * part, (rank + 1) * part
         steps = [step + ahead for ahead in (0, *(_SPARES if self.spares else ()))]
-        positions = np.arange(len(self.lanes))[:, None] * self.share + np.arange(first, last)
-        indices = [lanes.at(steps, first, last) for lanes in self.lanes]
-        return Draws(step, positions.ravel(), np.concatenate(indices, axis=1))
+        positions, indices, start = [], [], 0
+        for lanes, share in zip(self.lanes, self.shares, strict=True):
+            first, last = share // ranks * rank, share // ranks * (rank + 1)
+            positions.append(np.arange(start + first, start + last))
+            indices.append(lanes.at(steps, first, last))
+            start += share
+        return Draws(step, np.concatenate(positions), np.concatenate(indices, axis=1))
 
     def batches(self, first: int, last: int, rank: int = 0, ranks: int = 1) -> Iterator[Draws]:
         """The batches of steps first, ..., last - 1 for one rank."""
@@ -115,6 +115,33 @@ class BatchPlan:
     def passes(self, step: int) -> dict[str, float]:
         """How often each modality has been gone through after `step` steps."""
         return {
-            name: step * self.share / len(lanes.selection)
-            for name, lanes in zip(self.modalities, self.lanes, strict=True)
+            name: step * share / len(lanes.selection)
+            for name, lanes, share in zip(self.modalities, self.lanes, self.shares, strict=True)
         }
+
+
+def modality_shares(images: Mapping[str, int], batch_size: int, proportional: bool) -> dict[str, int]:
+    """Images of each modality in a global batch.
+
+    images: how many there are. Equal shares (spec section 2), or in proportion to the images, by largest remainders,
+    at least one.
+
+    Raises:
+        UsageError: if equal shares are asked for and the batch is no multiple of the modalities, or it is smaller.
+    """
+    count = len(images)
+    if batch_size < count or (batch_size % count and not proportional):
+        fitting = max(batch_size // count, 1) * count
+        raise UsageError(
+            f"batch_size {batch_size} is no multiple of the {count} modalities ({', '.join(images)}): "
+            f"use {fitting} or {fitting + count}"
+        )
+    if not proportional:
+        return dict.fromkeys(images, batch_size // count)
+    spare = batch_size - count  # one is for each
+    exact = {name: spare * number / sum(images.values()) for name, number in images.items()}
+    shares = {name: 1 + int(value) for name, value in exact.items()}
+    ranked = sorted(images, key=lambda name: int(exact[name]) - exact[name])
+    for name in ranked[: batch_size - sum(shares.values())]:
+        shares[name] += 1
+    return shares

@@ -14,7 +14,7 @@ from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
-from scoutview.tasks import class_targets, load_classifier, predict
+from scoutview.tasks import class_targets, load_classifier, predict, task_of
 from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
@@ -34,23 +34,8 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     Raises:
         UsageError: No such run, store or label, or no labelled image in the test split.
     """
-    model = load_classifier(run)
-    archive = Archive.open([store])
-    targets = class_targets(archive, model.labels, ("test",), model.classes)
-    if not targets.indices:
-        raise UsageError(f"no image with {', '.join(model.labels)} is in the test split of {store}")
-    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.image_side)
-    model.encoder.network.to(device())
-    model.head.to(device())
-    scores = predict(model, inputs, targets.indices, device())
-    content = {
-        "task": "classification",
-        "label": ", ".join(model.labels),
-        "split": "test",
-        "encoder": read_config(run)["encoder"],
-        "classes": list(model.classes),
-        **evaluate_scores(scores, targets.values, archive.patients(targets.indices), list(model.classes)),
-    }
+    task = task_of(run)
+    content = {**evaluation_of(task, run, Archive.open([store])), "encoder": read_config(run)["encoder"]}
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
     table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
@@ -60,3 +45,30 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     if json:
         print(encoding.dumps({"metrics": content["metrics"], "n_images": content["n_images"]}), flush=True)
     return content
+
+
+def evaluation_of(task: str, run: Path, archive: Archive) -> dict[str, Any]:
+    """What a model of any task says of the test split, as in evaluation.json."""
+    match task:
+        case "classification":
+            return evaluate_classification(run, archive)
+    raise UsageError(f"{run} holds a model for {task!r}, unknown to this version: upgrade scoutview")
+
+
+def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
+    """AUC, AP and accuracy of a classifier; the other tasks have a function of this form."""
+    model = load_classifier(run)
+    targets = class_targets(archive, model.labels, ("test",), model.classes)
+    if not targets.indices:
+        raise UsageError(f"no image with {', '.join(model.labels)} is in the test split")
+    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.image_side)
+    model.encoder.network.to(device())
+    model.head.to(device())
+    scores = predict(model, inputs, targets.indices, device())
+    return {
+        "task": "classification",
+        "label": ", ".join(model.labels),
+        "split": "test",
+        "classes": list(model.classes),
+        **evaluate_scores(scores, targets.values, archive.patients(targets.indices), list(model.classes)),
+    }

@@ -1,4 +1,4 @@
-"""`scoutview finetune`: a classifier from an encoder and labels."""
+"""`scoutview finetune`: a model for a task from an encoder and labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from rich.console import Console
 
 from scoutview.batches import Archive
 from scoutview.commands.sources import find_encoder
+from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
 from scoutview.report import write_report
-from scoutview.tasks import FinetuneSettings, class_targets, finetune_classification, save_classifier
+from scoutview.tasks import SETTINGS, FinetuneSettings, Job, classification_job, finetune_task
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import timestamp
 
@@ -23,10 +24,10 @@ def finetune(
     *,
     encoder: str,
     out: Path,
-    label: list[str],
+    label: list[str] | None = None,
     **settings: Any,
 ) -> Path:
-    """Fine-tune an encoder on labels of a store; the weights of the best validation AUC are kept.
+    """Fine-tune an encoder on labels of a store; the weights of the best validation figure are kept.
 
     Every setting of the task is an option of its own. Running the same command again continues.
 
@@ -44,59 +45,64 @@ def finetune(
     Raises:
         UsageError: Wrong encoder, store, label or settings, or a folder with another run.
     """
-    if task != "classification":
-        raise UsageError(f"unknown task {task!r}: this version knows classification")
-    chosen = make_settings(settings)
     archive = Archive.open([store])
     network = find_encoder(encoder)
-    train = class_targets(archive, label, ("train",))
-    validation = class_targets(archive, label, ("validation",), train.classes)
-    steps = chosen.resolved_steps(len(train.indices))
-    reasons = {} if chosen.steps == steps else {"steps": f"30 passes over {len(train.indices)} labelled images"}
+    job = make_job(task, archive, network, tuple(label or ()), make_settings(task, settings))
+    steps = job.settings.resolved_steps(job.task.cases)
+    reasons = {} if job.settings.steps == steps else {"steps": f"30 passes over {job.cases}"}
     run = RunFolder(out)
-    config = {**asdict(chosen), "steps": steps, "task": task, "label": list(label), "encoder": str(encoder)}
+    config = {**asdict(job.settings), "steps": steps, "task": task, "label": list(job.labels), "encoder": str(encoder)}
     run.prepare(config, reasons)
     if (out / "head.safetensors").exists():
         print(f"{out} is finished: evaluate it with scoutview evaluate {out} {store}")
         return out
     console = Console(stderr=True)
-    console.print(
-        f"fine-tuning {network.name} on {len(train.indices)} images, {len(validation.indices)} for validation, "
-        f"{steps} steps",
-        highlight=False,
-    )
+    console.print(f"fine-tuning {network.name} on {job.cases}, {steps} steps", highlight=False)
     run.listeners.append(lambda line: _show(console, line, steps))
-    kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": len(train.indices)}}
+    kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": job.task.cases}}
     manifest = {"command": "finetune", "encoder": encoder, "stores": [kept], "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
     try:
-        model = finetune_classification(archive, network, label, train, validation, chosen, run, device())
+        finetune_task(job.task, job.settings, run, device())
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
         raise
     finally:
         run.close()
-    save_classifier(model, out)
+    job.save(out)
     run.manifest({**manifest, "status": "finished"})
     write_report([out], out / "report.html", "Fine-tuning report")
     print(f"model: {out}")
     return out
 
 
-def _show(console: Console, line: dict[str, Any], steps: int) -> None:
-    if "validation_auc" in line:
-        text = f"step {line['step']}/{steps}: validation AUC {line['validation_auc']:.3f}"
-        console.print(text, highlight=False)
+def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, ...], settings: FinetuneSettings) -> Job:
+    """The task by its name, with the cases of the archive.
+
+    Raises:
+        UsageError: if there is no such task, or the archive has no labels for it.
+    """
+    match task:
+        case "classification":
+            return classification_job(archive, encoder, labels, settings, device())
+    raise UsageError(f"unknown task {task!r}: this version knows {', '.join(SETTINGS)}")
 
 
-def make_settings(values: dict[str, Any]) -> FinetuneSettings:
-    """FinetuneSettings with some values replaced.
+def make_settings(task: str, values: dict[str, Any]) -> FinetuneSettings:
+    """The settings of a task with some values replaced.
 
     Raises:
         UsageError: if a name is unknown.
     """
-    known = [field.name for field in fields(FinetuneSettings)]
+    kind = SETTINGS.get(task, FinetuneSettings)
+    known = [field.name for field in fields(kind)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise UsageError(f"unknown setting {unknown[0]!r}: known are {', '.join(known)}")
-    return FinetuneSettings(**values)
+        raise UsageError(f"{task} has no setting {unknown[0]!r}: known are {', '.join(known)}")
+    return kind(**values)
+
+
+def _show(console: Console, line: dict[str, Any], steps: int) -> None:
+    figures = [f"{name[11:]} {value:.3f}" for name, value in line.items() if name.startswith("validation_")]
+    if figures:
+        console.print(f"step {line['step']}/{steps}: validation {', '.join(figures)}", highlight=False)

@@ -80,6 +80,8 @@ def plan(
     chosen = load_recipe(recipe, settings)
     if chosen.spatial_dims == 3:
         raise UsageError(f"{recipe} trains on volumes, and plan measures images: try it with pretrain --steps 20")
+    if chosen.proportional:
+        raise UsageError("plan counts with equal parts of each modality: leave proportional out")
     archive = Archive.open(stores)
     selections = archive.select(chosen.splits, chosen.where)
     one_each = BatchPlan.make(selections, len(selections), chosen.seed)

@@ -88,7 +88,9 @@ def pretrain(
         print(f"{out} is finished: {out / 'report.html'}")
         return out
     console = Console(stderr=True)
-    plan = BatchPlan.make(selections, chosen.batch_size, chosen.seed, fabric.world_size)
+    plan = BatchPlan.make(
+        selections, chosen.batch_size, chosen.seed, fabric.world_size, proportional=chosen.proportional
+    )
     _announce(console, resolved, plan, fabric.world_size)
     for line in data.volumes.left_out() if data.volumes else ():
         console.print(f"  {line}", highlight=False)
@@ -148,7 +150,7 @@ def write_view_sheets(data: TrainingData, settings: Settings, preprocessing: Pre
         shown = range(min(SHEET_IMAGES, len(plan.lanes[number].selection)))
         draws = [replace(plan.batch(place)[number], step=0, position=place) for place in shown]
         samples = [dataset[draw] for draw in draws]
-        batch = collate_views(samples, len(draws))
+        batch = collate_views(samples)
         sizes = views.view_sizes()
         photo = draw_photo(batch.position.tolist(), len(sizes), seed=recipe.seed, step=0) if recipe.photo else None
         groups = render_views(batch.views, sizes, photo)
@@ -217,13 +219,13 @@ def _announce(console: Console, settings: Settings, plan: BatchPlan, ranks: int)
     console.print(f"{sum(images)} {unit} of {len(images)} modalities, {ranks} rank(s)", highlight=False)
     for key, reason in settings.reasons.items():
         console.print(f"  {key}: {getattr(settings, key)} ({reason})", highlight=False)
-    for name, lanes in zip(plan.modalities, plan.lanes, strict=True):
+    for name, lanes, share in zip(plan.modalities, plan.lanes, plan.shares, strict=True):
         count, series = len(lanes.selection), lanes.selection.series_count
-        repeats = settings.recipe.steps * plan.share / count
+        repeats = settings.recipe.steps * share / count
         console.print(f"  {name}: {count} {unit}, each seen {repeats:.1f} times", highlight=False)
         if not lanes.separates_series and settings.recipe.spatial_dims == 2:
             console.print(
-                f"  {name}: {series} series (up to {lanes.selection.longest_series} images) for {plan.share} places, "
+                f"  {name}: {series} series (up to {lanes.selection.longest_series} images) for {share} places, "
                 "so slices of one can meet in a batch",
                 highlight=False,
             )

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.batches import Archive, read_unit_image
-from scoutview.encoders import Encoder, InputSize, open_encoder, untrained_encoder
+from scoutview.encoders import Encoder, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
 from scoutview.ingest import Pseudonyms, RefusedError, read_file
 from scoutview.objects import is_url
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
-from scoutview.pretraining import Recipe, load_recipe, resolve
+from scoutview.pretraining import load_recipe, resolve_input_size
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,7 @@ def find_encoder(encoder: str, recipe: str = "small_cpu") -> Encoder:
     if encoder != "none":
         return open_encoder(encoder)
     settings = load_recipe(recipe, {})
-    return untrained_encoder(settings.encoder, _input_size(settings), Preprocessing(), settings.seed)
-
-
-def _input_size(recipe: Recipe) -> InputSize:
-    return resolve(recipe, {}).input_size
+    return untrained_encoder(settings.encoder, resolve_input_size(settings)[0], Preprocessing(), settings.seed)
 
 
 def source_images(source: Path, preprocessing: Preprocessing, modality: Modality | None) -> Iterator[SourceImage]:

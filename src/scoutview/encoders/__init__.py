@@ -4,7 +4,7 @@ In: an architecture name, an encoder file, or weights that others publish. Out: 
 or for volumes [volume, 1, depth, row, column], to features [image, F].
 """
 
-from scoutview.encoders.architectures import InputSize, Network, make_encoder
+from scoutview.encoders.architectures import InputSize, Network, make_encoder, stage_of, stages_of
 from scoutview.encoders.checkpointing import checkpoint_blocks, running_statistics_kept
 from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.embedding import embed_images
@@ -30,5 +30,7 @@ __all__ = [
     "open_encoder",
     "running_statistics_kept",
     "save_encoder",
+    "stage_of",
+    "stages_of",
     "untrained_encoder",
 ]

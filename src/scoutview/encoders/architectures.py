@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.resnet import ResNet, make_resnet
 from scoutview.errors import UsageError
@@ -39,3 +41,18 @@ def make_encoder(name: str) -> Network:
 def fits(network: Network, size: InputSize) -> bool:
     """Whether an input size is one for this network."""
     return isinstance(size, int) if network.spatial_dims == 2 else isinstance(size, tuple) and len(size) == 3
+
+
+def stages_of(network: nn.Module) -> int:
+    """How many stages a network has, for rates and freezing: the stem, each group of blocks, and what follows them."""
+    return 1 + max(stage_of(network, name) for name, _ in network.named_parameters())
+
+
+def stage_of(network: nn.Module, name: str) -> int:
+    """The stage of a parameter or module by its name; 0 is the stem."""
+    first, *rest = name.split(".")
+    if isinstance(network, DenseNet):
+        if first == "last":
+            return len(network.blocks) + 1
+        return int(rest[0]) + 1 if first == "blocks" and rest else 0
+    return int(first.removeprefix("layer")) if first.startswith("layer") else 0

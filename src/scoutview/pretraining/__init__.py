@@ -6,7 +6,7 @@ In: an archive, a recipe, a run folder. Out: checkpoints, metrics, and the encod
 from scoutview.pretraining.data import TrainingData
 from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.methods import labels_of
-from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve
+from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve, resolve_input_size
 
 __all__ = [
     "Conduct",
@@ -16,5 +16,6 @@ __all__ = [
     "labels_of",
     "load_recipe",
     "resolve",
+    "resolve_input_size",
     "run_pretraining",
 ]

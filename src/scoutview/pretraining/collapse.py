@@ -43,7 +43,7 @@ def _causes(name: str, now: dict[str, float], settings: Settings) -> list[str]:
     recipe = settings.recipe
     group = name if name in settings.prototypes else next(iter(settings.prototypes))  # of all modalities
     prototypes, queue = settings.prototypes[group], settings.queue[group]
-    share = recipe.batch_size // len(settings.prototypes)
+    share = settings.shares[group]
     causes = []
     if (share + queue) / prototypes < 1:
         causes.append(

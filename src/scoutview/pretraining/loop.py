@@ -103,13 +103,19 @@ def run_pretraining(
     archive = data.archive
     labels = labels_of(archive, recipe)
     plan = BatchPlan.make(
-        data.selections, recipe.batch_size, recipe.seed, fabric.world_size, recipe.damaged == "replace"
+        data.selections,
+        recipe.batch_size,
+        recipe.seed,
+        fabric.world_size,
+        recipe.damaged == "replace",
+        recipe.proportional,
     )
-    share = plan.share // fabric.world_size
-    if share % recipe.accumulate:
+    shares = [share // fabric.world_size for share in plan.shares]
+    if any(share % recipe.accumulate for share in shares):
+        fitting = [str(number) for number in range(1, min(shares) + 1) if not any(share % number for share in shares)]
         raise UsageError(
-            f"accumulate {recipe.accumulate} cannot part the {share} images that a rank has of each modality: use one "
-            f"of {', '.join(str(number) for number in range(1, share + 1) if share % number == 0)}"
+            f"accumulate {recipe.accumulate} cannot part the {', '.join(map(str, sorted(set(shares))))} images that a "
+            f"rank has of each modality: use one of {', '.join(fitting)}"
         )
 
     torch.manual_seed(recipe.seed)
@@ -125,7 +131,7 @@ def run_pretraining(
     if settings.compile:
         network.compile_encoder()
     optimizer = make_optimizer(network.parameters(), recipe.learning_rate, recipe.momentum)
-    counts = [[share] * len(plan.modalities)] * fabric.world_size
+    counts = [shares] * fabric.world_size
     method = make_method(settings, network, fabric.global_rank, counts, device, labels)
     progress = Progress()
     restore(run, network, optimizer, method, progress)

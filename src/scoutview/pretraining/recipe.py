@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
+from scoutview.batches import modality_shares
 from scoutview.encoders import InputSize
 from scoutview.errors import UsageError
 from scoutview.training import resolve_compile, resolve_precision, resolve_workers
@@ -42,6 +43,7 @@ class Recipe:
             _3d, and densenet_3d, for volumes.
         steps: optimizer steps.
         batch_size: images per step over all ranks, in equal parts from each modality.
+        proportional: parts in proportion to the images of each modality instead.
         seed: of weights, order and views.
         workers: loader processes per rank.
         precision: bf16, fp32 or auto.
@@ -96,6 +98,7 @@ class Recipe:
     encoder: str = "resnet50w2"
     steps: int = 126_700
     batch_size: int = 1024
+    proportional: bool = False
     seed: int = 0
     workers: int | Auto = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -223,10 +226,11 @@ class Recipe:
 class Settings:
     """A recipe whose every `auto` has become a value, with the reasons.
 
-    prototypes and queue are per modality, or of all together as the one entry "xray+ct".
+    shares (of the batch), prototypes and queue are per modality, or of all together as the one entry "xray+ct".
     """
 
     recipe: Recipe
+    shares: dict[str, int]
     prototypes: dict[str, int]
     queue: dict[str, int]
     projector_hidden: int
@@ -325,22 +329,24 @@ def _fit(value: Any, hint: Any) -> Any:
 def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> Settings:
     """Turn every `auto` into a value. images: number of images per modality."""
     reasons: dict[str, str] = {}
+    shares = modality_shares(images, recipe.batch_size, recipe.proportional)
     if recipe.shared_prototypes or recipe.method == "dino":
         images = {"+".join(images): sum(images.values())}
-    share = recipe.batch_size // max(len(images), 1)
+        shares = {name: sum(shares.values()) for name in images}
     prototypes = {name: _prototypes(recipe, count) for name, count in images.items()}
     if recipe.prototypes == "auto":
         counts = ", ".join(f"{name} {count} images -> {prototypes[name]}" for name, count in images.items())
         reasons["prototypes"] = f"largest power of two up to images / {IMAGES_PER_PROTOTYPE}: {counts}"
+    whole = ", ".join(str(share) for share in dict.fromkeys(shares.values()))
     if recipe.queue == "auto":
-        queue = {name: _queue(share, count) for name, count in prototypes.items()}
+        queue = {name: _queue(shares[name], count) for name, count in prototypes.items()}
         reasons["queue"] = (
-            f"(share of the batch + queue) / prototypes = {QUEUE_RATIO:.3f} as published, in whole shares of {share}"
+            f"(share of the batch + queue) / prototypes = {QUEUE_RATIO:.3f} as published, in whole shares of {whole}"
         )
     else:
-        queue = {name: recipe.queue // max(share, 1) * share for name in prototypes}
+        queue = {name: recipe.queue // shares[name] * shares[name] for name in prototypes}
         if set(queue.values()) != {recipe.queue}:
-            reasons["queue"] = f"{recipe.queue} rounded down to whole shares of {share}"
+            reasons["queue"] = f"{recipe.queue} rounded down to whole shares of {whole}"
     if recipe.method in ("simclr", "supervised"):
         reasons = {}  # they have neither
     elif recipe.method == "dino":
@@ -350,14 +356,8 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
     if hidden == "auto":
         hidden = 8192 if "w2" in recipe.encoder or "w4" in recipe.encoder else 2048
         reasons["projector_hidden"] = "as SwAV: 8192 for widened networks, else 2048"
-    size = recipe.input_size
-    if size == "auto" and recipe.spatial_dims == 3:
-        slices, rows, columns = np.array(recipe.sizes).max(0).tolist()
-        size = (slices, rows, columns)
-        reasons["input_size"] = "that of the largest crop"
-    elif size == "auto":
-        size = -(-max(max(in_plane(kind)) for kind in recipe.sizes) * 8 // 5 // 16) * 16
-        reasons["input_size"] = "1.6 times the largest crop, in steps of 16: what was seen in crops, seen whole"
+    size, reason = resolve_input_size(recipe)
+    reasons |= {"input_size": reason} if reason else {}
     workers, reason = resolve_workers(recipe.workers, ranks_here)
     reasons |= {"workers": reason} if reason else {}
     precision, reason = resolve_precision(recipe.precision)
@@ -370,6 +370,7 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
         reasons["checkpoint_every"] = "twenty a run, between every 20th and every 1000th step"
     return Settings(
         recipe=recipe,
+        shares=shares,
         prototypes=prototypes,
         queue=queue,
         projector_hidden=hidden,
@@ -385,6 +386,17 @@ def resolve(recipe: Recipe, images: Mapping[str, int], ranks_here: int = 1) -> S
     )
 
 
+def resolve_input_size(recipe: Recipe) -> tuple[InputSize, str]:
+    """The input size of the finished encoder, and why it is that where the recipe says auto."""
+    if recipe.input_size != "auto":
+        return recipe.input_size, ""
+    if recipe.spatial_dims == 3:
+        slices, rows, columns = np.array(recipe.sizes).max(0).tolist()
+        return (slices, rows, columns), "that of the largest crop"
+    side = -(-max(max(in_plane(kind)) for kind in recipe.sizes) * 8 // 5 // 16) * 16
+    return side, "1.6 times the largest crop, in steps of 16: what was seen in crops, seen whole"
+
+
 def _prototypes(recipe: Recipe, images: int) -> int:
     if recipe.prototypes != "auto":
         return recipe.prototypes
@@ -393,4 +405,4 @@ def _prototypes(recipe: Recipe, images: int) -> int:
 
 
 def _queue(share: int, prototypes: int) -> int:
-    return max(int(QUEUE_RATIO * prototypes - share) // max(share, 1) * share, 0)
+    return max(int(QUEUE_RATIO * prototypes - share) // share * share, 0)

@@ -70,7 +70,7 @@ def _measure(
     method = make_method(settings, network, 0, [[share] * len(samples)], fabric.device, labels)
     model, wrapped = fabric.setup(network, optimizer)
     chosen = [part[place % len(part)] for part in samples for place in range(share)]
-    batch = collate_views(chosen, 1)
+    batch = collate_views(chosen)
     sizes = recipe.view_settings().view_sizes()
     network.train()
     views = encoder = 0.0

@@ -63,9 +63,8 @@ class Swav(Method):
             [list(range(modalities))] if self.recipe.shared_prototypes else [[each] for each in range(modalities)]
         )
         self.queue = FeatureQueue(list(settings.queue.values()), len(self.crops), self.recipe.projection, device)
-        share = self.recipe.batch_size // modalities // self.ranks
         self.telemetry = Telemetry(
-            prototypes * modalities if self.recipe.shared_prototypes else prototypes, share, self.ranks, device
+            prototypes * modalities if self.recipe.shared_prototypes else prototypes, self.counts, self.ranks, device
         )
         self._fresh: list[Tensor] = []
 

@@ -18,16 +18,16 @@ SAMPLES_PER_PROTOTYPE = 20
 class Telemetry:
     """Sums since the last log line, and the last assignments of each modality; nothing leaves the device until read.
 
-    prototypes: K_m; share: samples of a modality per step on this rank.
+    prototypes: K_m; shares: samples of each modality per step on this rank.
     """
 
-    def __init__(self, prototypes: Sequence[int], share: int, ranks: int, device: torch.device) -> None:
+    def __init__(self, prototypes: Sequence[int], shares: Sequence[int], ranks: int, device: torch.device) -> None:
         self.prototypes = list(prototypes)
         self.ranks = ranks
         self.sums = torch.zeros(len(self.prototypes), 4, device=device)
         lengths = [
             max(math.ceil(SAMPLES_PER_PROTOTYPE * count / ranks / max(share, 1)), 1) * max(share, 1)
-            for count in prototypes
+            for count, share in zip(prototypes, shares, strict=True)
         ]
         self.assigned = [torch.full((length,), -1, dtype=torch.int32, device=device) for length in lengths]
 

@@ -1,18 +1,44 @@
-"""A fine-tuned classifier on disk: its encoder file, and the head beside it."""
+"""A classifier from labels to disk: its training, its encoder file, and the head beside it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from scoutview.encoders import load_encoder, save_encoder
+from scoutview.batches import Archive
+from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
 from scoutview.files import replacing
-from scoutview.tasks.classification import Classifier
+from scoutview.tasks.classification import Classification, Classifier, new_classifier
+from scoutview.tasks.finetuning import FinetuneSettings, Job
+from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.labels import class_targets
+
+
+def classification_job(
+    archive: Archive, encoder: Encoder, labels: Sequence[str], settings: FinetuneSettings, device: str
+) -> Job:
+    """Training of a classifier on the labels of an archive; the other tasks have a function of this form.
+
+    Raises:
+        UsageError: if a label is missing or cannot be learnt, or a split has none of it.
+    """
+    train = class_targets(archive, labels, ("train",))
+    validation = class_targets(archive, labels, ("validation",), train.classes)
+    model = new_classifier(encoder, labels, train, validation, settings.seed)
+    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
+    return Job(
+        task=Classification(model, inputs, train, validation, settings, device),
+        settings=settings,
+        cases=f"{len(train.indices)} labelled images, {len(validation.indices)} for validation",
+        labels=tuple(labels),
+        save=lambda run: save_classifier(model, run),
+    )
 
 
 def save_classifier(model: Classifier, run: Path) -> None:
@@ -27,6 +53,22 @@ def save_classifier(model: Classifier, run: Path) -> None:
     with replacing(run / "head.safetensors") as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}
         save_file(weights, temporary, metadata=metadata)
+
+
+def task_of(run: Path) -> str:
+    """The task of a fine-tuned model; every task leaves head.safetensors with its name as metadata, written last.
+
+    Raises:
+        UsageError: if the run holds no finished model.
+    """
+    path = run / "head.safetensors"
+    if not path.is_file():
+        raise UsageError(f"{run} holds no fine-tuned model: make one with scoutview finetune")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str((file.metadata() or {}).get("task"))
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} is damaged ({error}): fine-tune again") from error
 
 
 def load_classifier(run: Path) -> Classifier:
