@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import device
 
 
-class TransformedInputs(NetworkInputs):
+@dataclass(frozen=True)
+class TransformedInputs:
     """The network inputs of another under one transform."""
 
-    def __init__(self, inputs: NetworkInputs, transform: Transform) -> None:
-        super().__init__(inputs.archive, inputs.preprocessing, inputs.size)
-        self.inputs, self.transform = inputs, transform
+    inputs: NetworkInputs
+    transform: Transform
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """[image, 1, row, column]."""
