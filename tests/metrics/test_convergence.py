@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scoutview.metrics.convergence import SpeedUp, speed_up, steps_to
+from scoutview.metrics.convergence import SpeedUp, own_speed_up, speed_up, steps_to
 
 REFERENCE = [(10, 0.50), (20, 0.60), (30, 0.79), (40, 0.80), (50, 0.70)]
 
@@ -25,3 +25,11 @@ def test_speed_up_is_the_share_of_steps_saved_to_the_references_level() -> None:
 
 def test_a_curve_that_never_arrives_is_marked() -> None:
     assert speed_up([(10, 0.99 * 0.784), (50, 0.70)], REFERENCE) == SpeedUp(50, 30, False)
+
+
+def test_to_its_own_best_a_flat_poor_run_is_there_at_once() -> None:
+    assert own_speed_up([(10, 0.3), (20, 0.3), (50, 0.3)], REFERENCE) == SpeedUp(10, 30, True)
+    # 98% of 0.9 is 0.882: the first step at that level is 40, though the reference's level is reached at 20.
+    better = [(10, 0.5), (20, 0.85), (40, 0.89), (50, 0.9)]
+    assert own_speed_up(better, REFERENCE) == SpeedUp(40, 30, True)
+    assert speed_up(better, REFERENCE) == SpeedUp(20, 30, True)

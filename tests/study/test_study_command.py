@@ -186,7 +186,9 @@ def test_published_weights_take_the_input_size_of_the_study(folder: Path, tmp_pa
     weights = make_encoder("resnet18w0.125").state_dict()
     weights["conv1.weight"] = torch.randn(8, 3, 7, 7)
     torch.save(weights, folder / "natural.pth")
-    plan = load_plan(write(folder / "natural.yaml", encoders={"natural": "natural.pth", "a": "encoder.safetensors"}))
+    plan = load_plan(
+        write(folder / "natural.yaml", encoders={"natural": "natural.pth", "a": "encoder.safetensors"}), tmp_path
+    )
     grid = Study(plan, tmp_path)
     assert {encoder.input_size for encoder in grid.encoders.values()} == {48}
     assert grid.encoder(Cell("ct_rough", "natural", 1.0, 0)).input_size == 48
@@ -199,6 +201,6 @@ def test_a_folder_of_another_study_is_not_overwritten(folder: Path, content: dic
 
 
 def test_a_plain_list_of_labels_makes_a_task_of_each(folder: Path) -> None:
-    plan = load_plan(write(folder / "list.yaml", tasks=["ct_rough", "mr_rough"]))
+    plan = load_plan(write(folder / "list.yaml", tasks=["ct_rough", "mr_rough"]), folder)
     assert plan.tasks == {"ct_rough": ("ct_rough",), "mr_rough": ("mr_rough",)}
     assert isinstance(plan, StudyPlan)

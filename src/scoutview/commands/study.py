@@ -2,79 +2,144 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from scoutview.errors import UsageError
+from scoutview.batches import Archive
+from scoutview.commands.pretrain import pretrain
+from scoutview.encoders import open_encoder
+from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
+from scoutview.ingest.cluster import on_cluster
+from scoutview.ingest.pool import Spread, on_this_machine
+from scoutview.pretraining import load_recipe
 from scoutview.report import write_study_report
-from scoutview.study import Study, load_plan, run_grid, summarise
+from scoutview.study import Study, StudyPlan, load_plan, run_grid, summarise, task_parts
+from scoutview.study.plan import Cell
 from scoutview.training import RunFolder
 from scoutview.training.run_folder import timestamp
 
+DEFAULT_RECIPE = "small_cpu"
 
-def study(file: Path, *, out: Path, at_once: int = 1) -> dict[str, Any]:
+
+def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None) -> dict[str, Any]:
     """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
 
-    FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders`
-    (a name with its run folder, encoder file or published ResNet weights), and if wanted `fractions`, `seeds` and
-    `finetune` (settings of scoutview finetune). Paths are relative to the file. Each cell fine-tunes, and probes the
-    frozen features. Running the same command again continues.
+    FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders` (a
+    name with its run folder, encoder file or published ResNet weights, or with a recipe and settings to pretrain it
+    first), and if wanted `fractions`, `seeds`, `finetune` (settings of scoutview finetune), `search` (settings with a
+    list of values each, of which validation chooses), `compare` (pairs of encoders) and `robustness` (numbers of
+    cases and transforms). Paths are relative to the file. Each cell fine-tunes, and probes the frozen features. A
+    cell that fails is tried again by the next run. Running the same command again continues.
 
     Args:
         file: The study file.
         out: Folder of the study.
-        at_once: Cells that run side by side, a thread each; 1 gives one cell all threads.
+        at_once: Cells that run side by side, a thread each, on the GPUs in turn; 1 gives one cell all threads.
+        cluster: Address of a dask scheduler whose workers run the cells, such as tcp://host:8786, or "local".
 
     Returns:
         The content of study.json.
 
     Raises:
         UsageError: Wrong file, stores, labels or encoders, or a folder with another study.
+        RunError: No row of the study could be completed.
     """
     if at_once < 1:
         raise UsageError(f"at_once is {at_once}: one or more cells run at a time")
-    plan = load_plan(file)
-    grid = Study(plan, out)
+    plan = load_plan(file, out)
+    provenance = _check(plan, out)
     run = RunFolder(out)
-    encoders = {name: encoder.provenance for name, encoder in grid.encoders.items()}
-    run.prepare({**plan.as_dict(), "provenance": encoders}, {})
-    manifest = {
-        "command": "study",
-        "stores": [{"path": str(store.path), "snapshot": store.snapshot()} for store in grid.archive.stores],
-        "started": timestamp(),
-    }
+    # What is compared may change once the grid is there; what the cells depend on may not.
+    config = {key: value for key, value in plan.as_dict().items() if value and key != "compare"}
+    run.prepare({**config, "provenance": provenance}, {})
+    manifest: dict[str, Any] = {"command": "study", "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
     console = Console(stderr=True)
+
+    def show(cell: Cell, error: str | None, through: int, cells: int) -> None:
+        console.print(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}", highlight=False, markup=False)
+
     try:
-        run_grid(
-            plan,
-            out,
-            at_once,
-            lambda cell, done, cells: console.print(
-                f"{done}/{cells} {cell.task}, {cell.encoder}, {cell.fraction:.0%} of labels, seed {cell.seed}",
-                highlight=False,
-            ),
-        )
+        _pretrain(plan)
+        grid = Study(plan, out)
+        stores = grid.archive.stores
+        manifest["stores"] = [{"path": str(store.path), "snapshot": store.snapshot()} for store in stores]
+        run.manifest({**manifest, "status": "running"})
+        with _workers(plan, out, at_once, cluster) as spread:
+            run_grid(plan, out, spread, show)
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
         raise
     content = summarise(grid)
     write_json(out / "study.json", content)
-    run.manifest({**manifest, "status": "finished"})
+    failures = content["failures"]
+    run.manifest({**manifest, "status": f"{len(failures)} cells failed" if failures else "finished"})
     write_study_report(out, out / "report.html")
     _show(content)
     print(f"study: {out / 'study.json'}")
     print(f"report: {out / 'report.html'}")
+    if failures and not content["areas"]:
+        raise RunError(
+            f"no row of the study is complete, the first of {len(failures)} errors is {failures[0]['error']}"
+        )
     return content
+
+
+def _check(plan: StudyPlan, out: Path) -> dict[str, Any]:
+    """Refuse what cannot be before there is a folder or an hour of pretraining; the provenance of given encoders."""
+    given = {name: path for name, path in plan.encoders.items() if name not in plan.recipes}
+    encoders = {name: open_encoder(path) for name, path in given.items()}
+    if given:
+        Study(replace(plan, encoders=given, recipes={}, compare="all"), out)
+    else:
+        task_parts(Archive.open(plan.stores), plan)
+    architectures = {name: encoder.architecture for name, encoder in encoders.items()}
+    for name, arguments in plan.recipes.items():
+        recipe, settings = _recipe(arguments)
+        architectures[name] = load_recipe(recipe, settings).encoder
+    if len(set(architectures.values())) > 1:
+        told = ", ".join(f"{name} is a {architecture}" for name, architecture in architectures.items())
+        raise UsageError(f"encoders of different architectures ({told}): compare like with like")
+    return {name: encoder.provenance for name, encoder in encoders.items()}
+
+
+def _recipe(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    settings = {key: value for key, value in arguments.items() if key not in ("recipe", "init")}
+    return arguments.get("recipe", DEFAULT_RECIPE), settings
+
+
+def _pretrain(plan: StudyPlan) -> None:
+    """The encoders that are recipes, each in its folder; finished ones are left alone.
+
+    Raises:
+        RunError: a pretraining was stopped, by a signal that it obeys behind a checkpoint.
+    """
+    for name, arguments in plan.recipes.items():
+        folder = Path(plan.encoders[name])
+        recipe, settings = _recipe(arguments)
+        init = Path(arguments["init"]) if "init" in arguments else None
+        pretrain([Path(store) for store in plan.stores], out=folder, recipe=recipe, init=init, **settings)
+        if not (folder / "encoder.safetensors").exists():
+            raise RunError(f"the pretraining of {name} was stopped: the same command goes on with it")
+
+
+def _workers(plan: StudyPlan, out: Path, at_once: int, cluster: str | None) -> AbstractContextManager[Spread]:
+    if cluster is None:
+        return on_this_machine(at_once)
+    shared = [out, *map(Path, plan.stores), *map(Path, plan.encoders.values())]
+    return on_cluster(cluster, at_once, [path.absolute() for path in shared])
 
 
 def _show(content: dict[str, Any]) -> None:
     """The fine-tuned figures; probes, areas and convergence are on the page."""
-    table = Table("task", "labels", "encoder", "AUC - random weights", "95% interval", title="Fine-tuned, test images")
+    table = Table("task", "labels", "encoder", "against", "AUC", "95% interval", title="Fine-tuned, test images")
     for entry in content["differences"]:
         figure = entry["difference"]
         if entry["measure"] == "fine-tuned":
@@ -82,7 +147,13 @@ def _show(content: dict[str, Any]) -> None:
                 entry["task"],
                 f"{entry['fraction']:.0%}",
                 entry["encoder"],
+                entry["reference"],
                 f"{figure['value']:+.3f}",
                 f"{figure['low']:+.3f} to {figure['high']:+.3f}",
             )
+    for entry in content["failures"]:
+        cell = Cell(*(entry[key] for key in ("task", "encoder", "fraction", "seed", "choice")))
+        table.add_row(cell.task, f"{cell.fraction:.0%}", cell.encoder, "", "FAILED", f"seed {cell.seed}")
     Console().print(table)
+    if content["failures"]:
+        print(f"{len(content['failures'])} of {content['cells']} cells failed: the same command tries them again")

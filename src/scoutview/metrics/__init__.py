@@ -16,7 +16,7 @@ from scoutview.metrics.auc import (
 from scoutview.metrics.bootstrap import Interval, paired_difference, patient_bootstrap
 from scoutview.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from scoutview.metrics.classification import evaluate_scores
-from scoutview.metrics.convergence import SpeedUp, speed_up, steps_to
+from scoutview.metrics.convergence import SpeedUp, own_speed_up, speed_up, steps_to
 from scoutview.metrics.froc import (
     Hits,
     evaluate_froc,
@@ -28,7 +28,7 @@ from scoutview.metrics.froc import (
 from scoutview.metrics.knn import knn_scores
 from scoutview.metrics.matching import MatchingRule
 from scoutview.metrics.paired import PairedTest, froc_test, paired_test
-from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes
+from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes, robustness_draws
 
 __all__ = [
     "Hits",
@@ -52,12 +52,14 @@ __all__ = [
     "froc_test",
     "knn_scores",
     "macro_auc",
+    "own_speed_up",
     "paired_difference",
     "paired_test",
     "patient_bootstrap",
     "precision_recall_curve",
     "relative_changes",
     "reliability",
+    "robustness_draws",
     "roc_auc",
     "roc_curve",
     "sensitivity_at_specificity",

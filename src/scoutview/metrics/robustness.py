@@ -66,27 +66,45 @@ def evaluate_robustness(
     `auc` of the images as they are, `auc_transformed` (mean over the transforms), `cases` and `transforms`. A model
     that always says the same has d = 0, so the areas belong beside it. Raises `UsageError` for other shapes or values.
     """
+    figures = robustness_draws(probabilities, transformed, positives, patients, rounds, seed)
+    changes = relative_changes(probabilities, transformed)
+    return {name: _spread(each, np.asarray(patients)).as_dict() for name, each in figures.items()} | {
+        "changes": box_plot(changes),
+        "cases": len(changes),
+        "transforms": changes.shape[1],
+    }
+
+
+def robustness_draws(
+    probabilities: ArrayLike,
+    transformed: ArrayLike,
+    positives: ArrayLike,
+    patients: ArrayLike,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """The four figures of `evaluate_robustness`, each [1 + round]: of all cases, then of each resample of patients.
+
+    One seed draws the same patients for every model, so the differences of two models' figures are paired. Arguments
+    and errors as there.
+    """
     before, after = _checked(probabilities, transformed)
     _, labels = checked(before, positives)
     keys = np.asarray(patients)
     if keys.shape != before.shape:
         raise UsageError(f"{len(before)} cases and patient keys of shape {keys.shape}; give one key per case")
-    changes = relative_changes(before, after)
-    logit_changes = _logits(after) - _logits(before)[:, None]
+    changes = np.abs(relative_changes(before, after))
+    logit_changes = np.abs(_logits(after) - _logits(before)[:, None])
     weights = [np.ones((1, len(keys))), *patient_weights(keys, rounds, seed)]
     everything = {
-        "median_change": [_weighted_median(np.abs(changes), block) for block in weights],
-        "median_logit_change": [_weighted_median(np.abs(logit_changes), block) for block in weights],
+        "median_change": [_weighted_median(changes, block) for block in weights],
+        "median_logit_change": [_weighted_median(logit_changes, block) for block in weights],
         "auc": [weighted_areas(before, labels, block)[0] for block in weights],
         "auc_transformed": [
             np.mean([weighted_areas(column, labels, block)[0] for column in after.T], axis=0) for block in weights
         ],
     }
-    return {name: _spread(np.concatenate(blocks), keys).as_dict() for name, blocks in everything.items()} | {
-        "changes": box_plot(changes),
-        "cases": len(before),
-        "transforms": after.shape[1],
-    }
+    return {name: np.concatenate(blocks) for name, blocks in everything.items()}
 
 
 def _spread(figures: Floats, patients: NDArray[Any]) -> Interval:

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
+from scoutview.report import study_tables as tables
+from scoutview.report.boxes import Box, box_plots, common_reach
 from scoutview.report.curves import Line, Panel, Plot, Reference, over_steps
 from scoutview.report.intervals import Estimates, common_span, interval_plot
+from scoutview.report.study_tables import RANDOM, encoder_name, signed
 from scoutview.report.template import Table, fill
-from scoutview.report.wording import MISSING, estimate
+from scoutview.report.wording import counted
 
-RANDOM = "none"
-"""How study.json names random weights."""
-_INKS = ("accent", "other-1", "other-2", "other-3", "xray", "ct", "mr", "us")
+_INKS = ("accent", "ct", "mr", "us", "other-1", "other-2", "other-3")
 
 
 def write_study_report(folder: Path, path: Path) -> Path:
@@ -27,97 +26,74 @@ def write_study_report(folder: Path, path: Path) -> Path:
         path,
         title="Study report",
         sentences=_sentences(study),
-        plot=_plot(study),
-        plot_note="Test AUC after fine-tuning, with 95% intervals over patients and seeds.",
-        differences=_differences(study),
-        areas=_areas(study),
-        convergence=_convergence(study),
-        panels_of_curves=_panels(study),
-        tasks=_tasks(study),
-        settings=Table("", ("setting", "value"), [(key, str(value)) for key, value in study["plan"].items()]),
+        failed=f"{counted(len(study['failures']), 'training')} failed",
+        failures=tables.failures(study) if study["failures"] else None,
+        fine_tuned=tables.fine_tuned(study),
+        panels_of_areas=_areas(study),
+        differences=tables.differences(study),
+        frozen=tables.frozen(study),
+        choices=tables.choices(study),
+        convergence=tables.convergence(study),
+        panels_of_curves=_curves(study),
+        robustness=tables.robustness(study) if study["robustness"] else None,
+        robustness_note=_robustness_note(study),
+        panels_of_boxes=_boxes(study),
+        tasks=tables.tasks(study),
+        settings=Table(
+            "", ("setting", "value"), [(key, _plain(value)) for key, value in study["plan"].items() if value]
+        ),
     )
 
 
 def _sentences(study: Mapping[str, Any]) -> list[str]:
-    done, cells = study["done"], study["cells"]
+    done, cells, failed = study["done"], study["cells"], len(study["failures"])
     sentences = [
-        f"{len(study['plan']['encoders'])} encoder(s) of {study['architecture']} at {study['input_size']} px against "
-        f"random weights on {len(study['tasks'])} task(s), {study['plan']['seeds']} seeds."
+        f"{counted(len(study['plan']['encoders']), 'encoder')} of {study['architecture']} at {study['input_size']} px "
+        f"against random weights on {counted(len(study['tasks']), 'task')}, "
+        f"{counted(study['plan']['seeds'], 'seed')}."
     ]
-    if done < cells:
+    if done + failed < cells:
         sentences.append(f"Only {done} of {cells} cells are done: the same command continues.")
     several = len(study["tasks"]) > 1
+    extremes = {min(study["plan"]["fractions"]), max(study["plan"]["fractions"])}
     for entry in study["differences"]:
-        if entry["measure"] == "fine-tuned" and (entry["task"] == "mean over tasks") == several:
-            figure = entry["difference"]
+        figure = entry["difference"]
+        if (
+            entry["measure"] == "fine-tuned"
+            and (entry["task"] == "mean over tasks") == several
+            and entry["fraction"] in extremes
+            and figure["low"] is not None
+        ):
             verdict = "above" if figure["low"] > 0 else "below" if figure["high"] < 0 else "not told apart from"
             sentences.append(
-                f"With {entry['fraction']:.0%} of the labels, {entry['encoder']} is {verdict} random weights on "
-                f"{entry['task']}: {figure['value']:+.3f} AUC ({figure['low']:+.3f} to {figure['high']:+.3f})."
+                f"With {entry['fraction']:.0%} of the labels, {entry['encoder']} is {verdict} "
+                f"{encoder_name(entry['reference'])} on {entry['task']}: {signed(figure)} AUC."
             )
     return sentences
 
 
-def _plot(study: Mapping[str, Any]) -> Markup | None:
-    rows = [entry for entry in study["areas"] if entry["measure"] == "fine-tuned"]
-    estimates = [
-        Estimates(
-            f"{entry['task']} {entry['fraction']:.0%}, {entry['encoder']}", [entry["auc"]], entry["encoder"] != RANDOM
-        )
-        for entry in rows
-    ]
-    return interval_plot(estimates, "AUC", "areas-", common_span([entry["auc"] for entry in rows]))
-
-
-def _differences(study: Mapping[str, Any]) -> Table:
-    rows = []
-    for entry in study["differences"]:
-        figure = entry["difference"]
-        rows.append(
-            (
-                entry["task"],
-                f"{entry['fraction']:.0%}",
-                f"{entry['encoder']}, {entry['measure']}",
-                entry["reference"],
-                f"{figure['value']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]",
+def _areas(study: Mapping[str, Any]) -> list[Panel]:
+    """One panel per task: the fine-tuned models as dots with intervals, by fraction."""
+    entries = [entry for entry in study["areas"] if entry["measure"] == "fine-tuned"]
+    span = common_span([entry["auc"] for entry in entries])
+    panels = []
+    for number, task in enumerate(study["tasks"]):
+        rows = [
+            Estimates(
+                f"{entry['fraction']:.0%}, {encoder_name(entry['encoder'])}",
+                [entry["auc"]],
+                entry["encoder"] != RANDOM,
             )
-        )
-    return Table("Test AUC, difference", ("task", "labels", "model", "against", "difference [95% interval]"), rows)
+            for entry in entries
+            if entry["task"] == task
+        ]
+        drawn = interval_plot(rows, "AUC", f"areas-{number}-", span) if rows else None
+        if drawn:
+            panels.append(Panel(task, "Test AUC after fine-tuning, by share of the labels.", drawn))
+    return panels
 
 
-def _areas(study: Mapping[str, Any]) -> Table:
-    found: dict[tuple[str, float, str], dict[str, str]] = {}
-    for entry in study["areas"]:
-        row = found.setdefault((entry["task"], entry["fraction"], entry["encoder"]), {})
-        row[entry["measure"]] = estimate(entry["auc"])
-    measures = ("fine-tuned", "linear", "neighbours")
-    rows = [
-        (task, f"{fraction:.0%}", encoder, *(row.get(measure, MISSING) for measure in measures))
-        for (task, fraction, encoder), row in found.items()
-    ]
-    headers = ("task", "labels", "encoder", "fine-tuned", "linear probe", "nearest neighbours")
-    return Table("Test AUC, mean over classes and seeds [95% interval]", headers, rows)
-
-
-def _convergence(study: Mapping[str, Any]) -> Table:
-    rows = [
-        (
-            entry["task"],
-            f"{entry['fraction']:.0%}",
-            entry["encoder"],
-            f"{entry['saved']:+.0%}",
-            f"{entry['deviation']:.0%}",
-            f"{entry['in_all']:+.0%}",
-            str(entry["not_reached"]),
-        )
-        for entry in study["convergence"]
-    ]
-    return Table(
-        "", ("task", "labels", "encoder", "steps saved, mean", "sd over seeds", "in all", "never got there"), rows
-    )
-
-
-def _panels(study: Mapping[str, Any]) -> list[Panel]:
+def _curves(study: Mapping[str, Any]) -> list[Panel]:
     """One panel per task and fraction: the mean validation AUC of every encoder over steps."""
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for curve in study["curves"]:
@@ -127,7 +103,7 @@ def _panels(study: Mapping[str, Any]) -> list[Panel]:
     for number, ((task, fraction), curves) in enumerate(groups.items()):
         lines = [
             Line(
-                curve["encoder"],
+                encoder_name(curve["encoder"]),
                 inks.get(curve["encoder"], "ink"),
                 "-",
                 list(zip(curve["steps"], curve["mean"], strict=True)),
@@ -141,17 +117,34 @@ def _panels(study: Mapping[str, Any]) -> list[Panel]:
     return panels
 
 
-def _tasks(study: Mapping[str, Any]) -> Table:
-    rows = []
-    for name, task in study["tasks"].items():
-        labelled = "; ".join(
-            f"{entry['fraction']:.0%}: {min(entry['images'])} to {max(entry['images'])}"
-            for entry in study["labelled"]
-            if entry["task"] == name
-        )
-        counts = [
-            f"{task[f'{split}_images']} of {task[f'{split}_patients']}" for split in ("train", "validation", "test")
+def _boxes(study: Mapping[str, Any]) -> list[Panel]:
+    """One panel per task: the relative changes of every encoder as a box plot (the paper's Fig. 7)."""
+    span = common_reach([entry["changes"] for entry in study["robustness"]])
+    panels = []
+    for number, task in enumerate(study["tasks"]):
+        rows = [
+            Box(encoder_name(entry["encoder"]), entry["changes"], entry["encoder"] != RANDOM)
+            for entry in study["robustness"]
+            if entry["task"] == task
         ]
-        rows.append((name, ", ".join(task["classes"]), *counts, labelled))
-    headers = ("task", "classes", "train", "validation", "test", "labelled images per fraction")
-    return Table("Images of patients (or groups that stay together)", headers, rows)
+        if rows:
+            drawn = box_plots(rows, "relative change of the probability", f"boxes-{number}-", span)
+            panels.append(Panel(task, "All cases, transforms, classes and seeds.", drawn))
+    return panels
+
+
+def _robustness_note(study: Mapping[str, Any]) -> str:
+    if not study["robustness"]:
+        return ""
+    cases = sorted({entry["cases"] for entry in study["robustness"]})
+    least, most = cases[0], cases[-1]
+    entry = study["robustness"][0]
+    return (
+        f"{least if least == most else f'{least} to {most}'} test cases under {entry['transforms']} transforms, "
+        f"fine-tuned with {entry['fraction']:.0%} of the labels"
+    )
+
+
+def _plain(value: Any) -> str:
+    """A setting as JSON, without quotes around words."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")

@@ -17,12 +17,16 @@ from scoutview.encoders import Encoder, is_foreign, open_encoder, untrained_enco
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.study.fractions import labelled_part
+from scoutview.study.moved import transformed_probabilities
 from scoutview.study.plan import RAW, REFERENCE, Cell, StudyPlan
 from scoutview.tasks import Targets, class_targets, finetune_classification, predict
 from scoutview.tasks.frozen import RAW_SIZE, frozen_features, linear_scores, neighbour_scores, raw_pixels
 from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import read_metrics
+
+ERROR = "error.json"
+"""What a cell that failed leaves beside where its result would be."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,24 @@ class TaskParts:
     validation: Targets
     test: Targets
     stratum: npt.NDArray[np.int64]
+
+
+def task_parts(archive: Archive, plan: StudyPlan) -> dict[str, TaskParts]:
+    """The images and targets of every task.
+
+    Raises:
+        UsageError: if a label is missing or has too few values, or a split has no image with it.
+    """
+    found = {}
+    for name, labels in plan.tasks.items():
+        train = class_targets(archive, labels, ("train",))
+        validation, test = (class_targets(archive, labels, (split,), train.classes) for split in ("validation", "test"))
+        for split, part in (("train", train), ("validation", validation), ("test", test)):
+            if not part.indices:
+                raise UsageError(f"no image with {', '.join(labels)} is in split {split}")
+        _, stratum = np.unique(np.nan_to_num(train.values, nan=-1.0), axis=0, return_inverse=True)
+        found[name] = TaskParts(train, validation, test, stratum.reshape(-1))
+    return found
 
 
 class Study:
@@ -56,24 +78,13 @@ class Study:
         self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.image_side)
         self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
-        self.parts = {name: self._parts(labels) for name, labels in plan.tasks.items()}
+        self.parts = task_parts(self.archive, plan)
 
     def _alike(self, name: str, encoder: Encoder) -> Encoder:
         """Published weights at the input size and preprocessing of the study; others as they are."""
         if name not in self.published:
             return encoder
         return replace(encoder, input_size=self.like.input_size, preprocessing=self.like.preprocessing)
-
-    def _parts(self, labels: tuple[str, ...]) -> TaskParts:
-        train = class_targets(self.archive, labels, ("train",))
-        validation, test = (
-            class_targets(self.archive, labels, (split,), train.classes) for split in ("validation", "test")
-        )
-        for split, part in (("train", train), ("validation", validation), ("test", test)):
-            if not part.indices:
-                raise UsageError(f"no image with {', '.join(labels)} is in split {split}")
-        _, stratum = np.unique(np.nan_to_num(train.values, nan=-1.0), axis=0, return_inverse=True)
-        return TaskParts(train, validation, test, stratum.reshape(-1))
 
     def labelled(self, cell: Cell) -> Targets:
         """The training targets of a cell: those of its fraction and seed, whatever its encoder."""
@@ -105,7 +116,7 @@ class Study:
 
 
 def run_cell(study: Study, cell: Cell) -> None:
-    """Train and probe one cell, and write its result.json; a cell that has one is left alone.
+    """Train or probe one cell, or both, and write its result.json; a cell that has one is left alone.
 
     A fine-tuning that was stopped goes on from its checkpoint. The weights are not kept: a study asks how good,
     `scoutview finetune` makes the model.
@@ -114,31 +125,36 @@ def run_cell(study: Study, cell: Cell) -> None:
     if (folder / "result.json").exists():
         return
     started = time.monotonic()
-    train, parts = study.labelled(cell), study.parts[cell.task]
+    train = study.labelled(cell)
     content: dict[str, Any] = {
         **asdict(cell),
         "images": len(train.indices),
         "patients": len(set(study.archive.patients(train.indices).tolist())),
-        "scores": _frozen(study, cell, train),
+        "scores": {} if cell.choice else _frozen(study, cell, train),
     }
-    if cell.encoder != RAW:
-        settings = study.plan.settings(cell.seed)
-        steps = settings.resolved_steps(len(train.indices))
-        run = RunFolder(folder)
-        run.prepare({**asdict(settings), "steps": steps, **asdict(cell)}, {})
-        labels = study.plan.tasks[cell.task]
-        model = finetune_classification(
-            study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device(), study.inputs
-        )
-        run.close()
-        content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
-        lines = [line for line in read_metrics(folder) if "validation_auc" in line]
-        content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
-        content["seconds"] = run.seconds()
-    else:
-        content["seconds"] = time.monotonic() - started
+    if study.plan.trains(cell):
+        _fine_tune(study, cell, train, content)
+    content["seconds"] = round(content.get("seconds", 0.0) + time.monotonic() - started, 3)
     write_json(folder / "result.json", content)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _fine_tune(study: Study, cell: Cell, train: Targets, content: dict[str, Any]) -> None:
+    """Add to a result: test scores, those under transforms, the validation curve, and seconds before a restart."""
+    settings = study.plan.settings(cell.seed, cell.choice)
+    parts, labels = study.parts[cell.task], study.plan.tasks[cell.task]
+    run = RunFolder(cell.folder(study.out))
+    run.prepare({**asdict(settings), "steps": settings.resolved_steps(len(train.indices)), **asdict(cell)}, {})
+    model = finetune_classification(
+        study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device(), study.inputs
+    )
+    run.close()
+    content["seconds"] = run.seconds_before
+    content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
+    lines = [line for line in read_metrics(run.path) if "validation_auc" in line]
+    content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
+    if study.plan.robustness is not None and cell.fraction == max(study.plan.fractions):
+        content["robustness"] = transformed_probabilities(model, study.inputs, parts.test, study.plan.robustness)
 
 
 def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:
@@ -156,7 +172,16 @@ def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result of a cell, None where there is none yet."""
-    file = folder / "result.json"
+    return _read(folder / "result.json")
+
+
+def read_error(folder: Path) -> str | None:
+    """Why a cell without a result failed, None where it has not been tried or has one."""
+    content = None if (folder / "result.json").exists() else _read(folder / ERROR)
+    return None if content is None else str(content["error"])
+
+
+def _read(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

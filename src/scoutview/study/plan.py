@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -20,6 +21,14 @@ RAW = "raw pixels"
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """How much is tried: test cases, and transforms of each."""
+
+    cases: int = 50
+    transforms: int = 50
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """What a study compares.
 
@@ -30,7 +39,13 @@ class StudyPlan:
             and input size; published weights take that of the others.
         fractions: shares of the training patients that are labelled.
         seeds: how often each cell is repeated, with another labelled part, head, order, and random network.
+        recipes: name of an encoder that the study pretrains itself, into the path in `encoders`: arguments of scoutview
+            pretrain. In the file they stand in place of the path.
         finetune: settings of the fine-tuning that replace the defaults, the same for all.
+        search: values of some settings to try, every combination for every encoder and for random weights; the best
+            on validation counts.
+        robustness: how many test cases are changed in how many ways after a fine-tuning at the largest fraction.
+        compare: pairs of encoders whose difference is wanted; "all" is the first one against each other one.
     """
 
     stores: tuple[str, ...]
@@ -38,11 +53,18 @@ class StudyPlan:
     encoders: dict[str, str]
     fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
     seeds: int = 5
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    robustness: Robustness | None = None
+    compare: tuple[tuple[str, str], ...] | Literal["all"] = "all"
 
     def __post_init__(self) -> None:
         reserved = sorted({REFERENCE, RAW} & set(self.encoders))
         unfit = sorted(name for name in (*self.tasks, *self.encoders) if Path(name).name != name)
+        twice = sorted(set(self.search) & set(self.finetune))
+        empty = sorted(name for name, values in self.search.items() if not values)
+        strange = sorted({name for pair in self.pairs() for name in pair} - set(self.encoders))
         problems = [
             (bool(unfit), f"the name {', '.join(unfit)} cannot be that of a folder"),
             (not self.stores, "stores names no store"),
@@ -52,26 +74,50 @@ class StudyPlan:
             (self.seeds < 1, f"seeds is {self.seeds}: one or more are needed"),
             (not self.fractions, "fractions names no fraction"),
             (not all(0 < each <= 1 for each in self.fractions), f"fractions {self.fractions} must lie in (0, 1]"),
+            (bool(twice), f"{', '.join(twice)} stands in finetune and in search: keep one"),
+            (bool(empty), f"search has no value for {', '.join(empty)}"),
+            (bool(strange), f"compare names {', '.join(strange)}, which is none of the encoders"),
+            (
+                self.robustness is not None and min(self.robustness.cases, self.robustness.transforms) < 1,
+                "robustness needs one case and one transform or more",
+            ),
+            (any(a == b for a, b in self.pairs()), "compare names an encoder with itself"),
         ]
         for wrong, message in problems:
             if wrong:
                 raise UsageError(f"study file: {message}")
-        self.settings(0)
+        for choice in self.choices():
+            self.settings(0, choice)
 
-    def settings(self, seed: int) -> FinetuneSettings:
-        """The fine-tuning settings of a seed.
+    def choices(self) -> dict[str | None, dict[str, Any]]:
+        """The settings to try by the name of their folder: every combination; without a search the one None."""
+        if not self.search:
+            return {None: {}}
+        combined = [dict(zip(self.search, values, strict=True)) for values in product(*self.search.values())]
+        return {",".join(f"{key}={_word(value)}" for key, value in each.items()): each for each in combined}
+
+    def settings(self, seed: int, choice: str | None) -> FinetuneSettings:
+        """The fine-tuning settings of a seed and a choice.
 
         Raises:
             UsageError: if the file names a setting that there is not.
         """
         known = {entry.name for entry in fields(FinetuneSettings)} - {"seed"}
-        for name in self.finetune:
+        chosen = {**self.finetune, **self.choices()[choice]}
+        for name in chosen:
             if name not in known:
                 raise UsageError(f"study file: unknown fine-tuning setting {name!r}: known are {', '.join(known)}")
         values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.finetune.items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()
         }
         return FinetuneSettings(**values, seed=seed)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The encoders whose difference is wanted: (one, the other)."""
+        if self.compare == "all":
+            first, *others = self.encoders or [""]
+            return [(first, other) for other in others]
+        return list(self.compare)
 
     def cells(self) -> Iterator[Cell]:
         """All cells, seeds outermost, so that a study that was stopped has whole rows of the table."""
@@ -80,28 +126,45 @@ class StudyPlan:
                 for fraction in self.fractions:
                     for encoder in (REFERENCE, *self.encoders, RAW):
                         yield Cell(task, encoder, fraction, seed)
+                        if self.search and encoder != RAW:
+                            yield from (Cell(task, encoder, fraction, seed, choice) for choice in self.choices())
+
+    def trains(self, cell: Cell) -> bool:
+        """Whether a cell is fine-tuned. With a search, the cell without a choice holds the frozen probes alone."""
+        return cell.encoder != RAW and cell.choice in self.choices()
 
     def as_dict(self) -> dict[str, Any]:
-        """For config.yaml and study.json."""
-        return asdict(self)
+        """For config.yaml and study.json, as in the file."""
+        content = asdict(self)
+        content["encoders"] |= content.pop("recipes")
+        return content
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a task, an encoder, a label fraction, a seed."""
+    """One training: a task, an encoder, a label fraction, a seed, and a choice of settings where they are searched.
+
+    The frozen probes depend on no settings: they belong to the cell without a choice.
+    """
 
     task: str
     encoder: str
     fraction: float
     seed: int
+    choice: str | None = None
 
     def folder(self, out: Path) -> Path:
         """Where its files go."""
-        return out / "cells" / self.task / self.encoder / f"{self.fraction:.4g}" / str(self.seed)
+        row = out / "cells" / self.task / self.encoder / f"{self.fraction:.4g}" / str(self.seed)
+        return row / self.choice if self.choice else row
+
+    def __str__(self) -> str:
+        words = [self.task, self.encoder, f"{self.fraction:.0%} of labels", f"seed {self.seed}"]
+        return ", ".join([*words, self.choice] if self.choice else words)
 
 
-def load_plan(file: Path) -> StudyPlan:
-    """Read a study file; relative paths in it are relative to the file.
+def load_plan(file: Path, out: Path) -> StudyPlan:
+    """Read a study file; relative paths in it are relative to the file. out: where encoders of recipes will be.
 
     Raises:
         UsageError: if it is not there, no YAML, or names something unknown.
@@ -114,7 +177,7 @@ def load_plan(file: Path) -> StudyPlan:
         raise UsageError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{file} holds no study: write stores, tasks and encoders")
-    known = [entry.name for entry in fields(StudyPlan)]
+    known = [entry.name for entry in fields(StudyPlan) if entry.name != "recipes"]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
@@ -127,10 +190,60 @@ def load_plan(file: Path) -> StudyPlan:
         **values,
         "stores": tuple(_beside(file, path) for path in values["stores"]),
         "tasks": {name: (labels,) if isinstance(labels, str) else tuple(labels) for name, labels in tasks.items()},
-        "encoders": {name: _beside(file, path) for name, path in values["encoders"].items()},
+        "encoders": {
+            name: str(out / "pretraining" / name) if isinstance(value, Mapping) else _beside(file, value)
+            for name, value in values["encoders"].items()
+        },
+        "recipes": {
+            name: _recipe(file, name, value) for name, value in values["encoders"].items() if isinstance(value, Mapping)
+        },
         "fractions": tuple(float(value) for value in values.get("fractions", StudyPlan.fractions)),
+        "search": _search(file, values.get("search", {})),
+        "robustness": _robustness(file, values.get("robustness")),
+        "compare": _compared(file, values.get("compare", "all")),
     }
     return StudyPlan(**content)
+
+
+def _recipe(file: Path, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a pretraining; a recipe or initial encoder beside the study file is found there."""
+    barred = sorted({"stores", "out", "changed_store", "stop_after", "profile"} & set(values))
+    if barred:
+        raise UsageError(f"{file}: encoder {name}: {barred[0]} cannot be set: the study says where and on what")
+    beside = {key: _beside(file, values[key]) for key in ("recipe", "init") if key in values}
+    return {**values, **{key: path for key, path in beside.items() if Path(path).exists()}}
+
+
+def _search(file: Path, values: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(values, Mapping) or not all(isinstance(each, list) for each in values.values()):
+        raise UsageError(
+            f"{file}: search must name settings with a list of values each: learning_rate: [0.0005, 0.002]"
+        )
+    return {name: tuple(each) for name, each in values.items()}
+
+
+def _robustness(file: Path, values: Any) -> Robustness | None:
+    if values is None:
+        return None
+    known = [entry.name for entry in fields(Robustness)]
+    if not isinstance(values, Mapping) or not all(key in known and type(each) is int for key, each in values.items()):
+        raise UsageError(
+            f"{file}: robustness must give whole numbers of {' and '.join(known)}: {{cases: 50, transforms: 50}}"
+        )
+    return Robustness(**values)
+
+
+def _compared(file: Path, values: Any) -> Any:
+    if values == "all":
+        return values
+    if not isinstance(values, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in values):
+        raise UsageError(f"{file}: compare must be all, or a list of pairs of encoders: [[ours, simclr]]")
+    return tuple((str(one), str(other)) for one, other in values)
+
+
+def _word(value: Any) -> str:
+    """A value as part of the name of a folder."""
+    return "-".join(_word(each) for each in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _beside(file: Path, path: str) -> str:
