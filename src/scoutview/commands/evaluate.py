@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scoutview.batches import Archive
+from scoutview.commands.detection_cases import evaluate_detection
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
@@ -21,7 +22,7 @@ from scoutview.training.run_folder import read_config
 
 
 def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
-    """Evaluate a fine-tuned model on the test split of a store: AUC, AP and accuracy with 95% intervals.
+    """Evaluate a fine-tuned model on the test split of a store: AUC, AP and figures of its task with 95% intervals.
 
     Args:
         run: Folder of a fine-tuning run.
@@ -52,10 +53,10 @@ def evaluation_of(run: Path, archive: Archive) -> dict[str, Any]:
     match task_of(run):
         case "classification":
             return evaluate_classification(run, archive)
+        case "chest_detection":
+            return evaluate_detection(run, archive)
         case unknown:
-            raise UsageError(
-                f"{run} holds a model for {unknown!r}, unknown to this version: upgrade"
-            )
+            raise UsageError(f"{run} holds a model for {unknown!r}, unknown to this version: upgrade")
 
 
 def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
