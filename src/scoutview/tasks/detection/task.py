@@ -77,10 +77,12 @@ def new_detector(
     """An encoder with a new pyramid and head.
 
     Raises:
-        UsageError: if the encoder is no ResNet.
+        UsageError: if the encoder is no ResNet of images.
     """
-    if not isinstance(encoder.network, ResNet):
-        raise UsageError(f"{encoder.architecture} has no maps for a pyramid: give a ResNet encoder, such as resnet50")
+    if not isinstance(encoder.network, ResNet) or not isinstance(encoder.input_size, int):
+        raise UsageError(
+            f"{encoder.architecture} has no maps for a pyramid: give a ResNet encoder of images, such as resnet50"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Fcos(encoder.network, len(classes), width, depth)
