@@ -18,6 +18,7 @@ import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ def one_run(store: Path, out: Path, encoder: Path, steps: int, arm: str, seed: i
         start = out / f"untrained-{seed}.safetensors"
         known = load_encoder(encoder)
         save_encoder(untrained_encoder(known.architecture, known.input_size, known.preprocessing, seed), start)
-    settings = {**SETTINGS, "steps": steps, "seed": seed}
+    settings: dict[str, Any] = {**SETTINGS, "steps": steps, "seed": seed}
     evaluate(finetune("chest_detection", store, encoder=str(start), out=out / f"{arm}-{seed}", **settings), store)
 
 
