@@ -255,7 +255,9 @@ def test_detections_are_those_of_the_saved_model_and_the_page_shows_every_image(
     assert page.count('<rect class="true"') == sum(len(entry["truths"]) for entry in images)
     errors = [float(value) for value in re.findall(r"<span>error ([\d.]+)</span>", page)]
     assert errors == sorted(errors, reverse=True)
-    assert "mean fROC sensitivity, IoU 0.1" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "mean fROC sensitivity, IoU 0.1" in report
+    assert "sensitivity over false positives per image for square" in report
 
 
 def test_what_cannot_be_learnt_or_loaded_is_refused(boxed: Path, run: Path, tmp_path: Path) -> None:
