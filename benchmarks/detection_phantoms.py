@@ -11,13 +11,16 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from scoutview import evaluate, finetune, ingest, label
 from scoutview.phantoms import write_phantoms
 
-SETTINGS = {"input_size": 256, "width": 64, "depth": 2, "batch_size": 16}
+SIZE = 256
+"""px of the radiographs and of the network's input."""
+SETTINGS: dict[str, Any] = {"input_size": SIZE, "width": 64, "depth": 2, "batch_size": 16}
 
 
 def take_in(out: Path, radiographs: int) -> Path:
@@ -25,7 +28,7 @@ def take_in(out: Path, radiographs: int) -> Path:
     os.environ.setdefault("SCOUTVIEW_KEY", "phantoms need no secret")
     source, store = out / "phantoms", out / "store"
     if not (source / "phantoms.json").exists():
-        write_phantoms(source, patients={"xray": radiographs}, seed=17, size=SETTINGS["input_size"])
+        write_phantoms(source, patients={"xray": radiographs}, seed=17, size=SIZE)
     ingest([source / "images"], out=store, labels=source / "labels.csv")
     label(store, source / "boxes.json")
     return store

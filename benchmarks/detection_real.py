@@ -39,7 +39,7 @@ OPACITIES = ("Lung Opacity", "Pneumonia", "Infiltrate")
 ARMS = ("random", "pretrained")
 SEEDS, ROUNDS = 5, 2000
 STEPS = 600
-SETTINGS = {"input_size": 256, "width": 64, "depth": 2, "batch_size": 8}
+SETTINGS: dict[str, Any] = {"input_size": 256, "width": 64, "depth": 2, "batch_size": 8}
 Floats = npt.NDArray[np.float64]
 
 
@@ -85,7 +85,7 @@ def one_run(store: Path, out: Path, encoder: Path, steps: int, arm: str, seed: i
         start = out / f"untrained-{seed}.safetensors"
         known = load_encoder(encoder)
         save_encoder(untrained_encoder(known.architecture, known.input_size, known.preprocessing, seed), start)
-    settings: dict[str, Any] = {**SETTINGS, "steps": steps, "seed": seed}
+    settings = {**SETTINGS, "steps": steps, "seed": seed}
     evaluate(finetune("chest_detection", store, encoder=str(start), out=out / f"{arm}-{seed}", **settings), store)
 
 
