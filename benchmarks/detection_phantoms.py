@@ -1,7 +1,7 @@
 """Does the detector find what is there? Lesions and pneumothoraces in 600 phantom radiographs, from no encoder.
 
 Draws, ingests, fine-tunes and evaluates; each part that is there is not repeated.
-Run: python benchmarks/detection_phantoms.py --out FOLDER [--radiographs 600] [--steps 2000]
+Run: python benchmarks/detection_phantoms.py --out FOLDER [--radiographs 600] [--steps 1200]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/detection-phantoms"))
     parser.add_argument("--radiographs", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
