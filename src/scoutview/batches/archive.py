@@ -198,11 +198,15 @@ class Archive:
         if name not in self.labels:
             known = ", ".join(sorted(self.labels)) or "none: add some with scoutview label"
             raise UsageError(f"no image has a label {name!r}; labels in the store: {known}")
+        return self.find(self.labels[name], splits)
+
+    def find(self, images: Iterable[str], splits: Collection[str] = SPLITS) -> list[int]:
+        """Indices of those of the images with these ids that are here and in the given splits, ascending."""
+        wanted = text_hash(list(images))
         indices: list[int] = []
         for segment, start in zip(self.segments, self.starts, strict=False):
-            places, _ = _places_of(segment.column(segment.index.image), self.labels[name])
-            chosen = self._chosen(segment, splits)
-            indices += [place + int(start) for place in places.tolist() if chosen[place]]
+            found = np.isin(segment.column(segment.index.image), wanted) & self._chosen(segment, splits)
+            indices += (np.flatnonzero(found) + int(start)).tolist()
         return indices
 
     def label_values(self, name: str, indices: Sequence[int]) -> list[str]:

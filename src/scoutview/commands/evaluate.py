@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scoutview.batches import Archive
+from scoutview.commands.detection_cases import evaluate_detection
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
@@ -21,7 +22,7 @@ from scoutview.training.run_folder import read_config
 
 
 def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
-    """Evaluate a fine-tuned model on the test split of a store: AUC, AP and accuracy with 95% intervals.
+    """Evaluate a fine-tuned model on the test split of a store: AUC, AP and figures of its task with 95% intervals.
 
     Args:
         run: Folder of a fine-tuning run.
@@ -52,6 +53,8 @@ def evaluation_of(task: str, run: Path, archive: Archive) -> dict[str, Any]:
     match task:
         case "classification":
             return evaluate_classification(run, archive)
+        case "chest_detection":
+            return evaluate_detection(run, archive)
     raise UsageError(f"{run} holds a model for {task!r}, unknown to this version: upgrade scoutview")
 
 

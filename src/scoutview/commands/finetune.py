@@ -13,13 +13,21 @@ from scoutview.commands.sources import find_encoder
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
 from scoutview.report import write_report
-from scoutview.tasks import SETTINGS, FinetuneSettings, Job, classification_job, finetune_task
+from scoutview.tasks import (
+    SETTINGS,
+    DetectionSettings,
+    FinetuneSettings,
+    Job,
+    classification_job,
+    detection_job,
+    finetune_task,
+)
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import timestamp
 
 
 def finetune(
-    task: Literal["classification"],
+    task: Literal["classification", "chest_detection"],
     store: Path,
     *,
     encoder: str,
@@ -36,7 +44,8 @@ def finetune(
         store: Store with the labels.
         encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network.
         out: Folder of the run.
-        label: One label (a 0/1 finding, or one of several classes), or several 0/1 findings.
+        label: One label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a detection the
+            classes of its boxes, all that there are when it is left out.
         settings: Settings that replace the defaults.
 
     Returns:
@@ -85,6 +94,9 @@ def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, .
     match task:
         case "classification":
             return classification_job(archive, encoder, labels, settings, device())
+        case "chest_detection":
+            assert isinstance(settings, DetectionSettings)
+            return detection_job(archive, encoder, labels, settings, device())
     raise UsageError(f"unknown task {task!r}: this version knows {', '.join(SETTINGS)}")
 
 

@@ -17,6 +17,14 @@ from scoutview.metrics.bootstrap import Interval, paired_difference, patient_boo
 from scoutview.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from scoutview.metrics.classification import evaluate_scores
 from scoutview.metrics.convergence import SpeedUp, own_speed_up, speed_up, steps_to
+from scoutview.metrics.detection import (
+    ClassBoxes,
+    case_errors,
+    case_table,
+    evaluate_detections,
+    hits_of_class,
+    mean_froc,
+)
 from scoutview.metrics.froc import (
     Hits,
     evaluate_froc,
@@ -31,6 +39,7 @@ from scoutview.metrics.paired import PairedTest, froc_test, paired_test
 from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes, robustness_draws
 
 __all__ = [
+    "ClassBoxes",
     "Hits",
     "Interval",
     "MatchingRule",
@@ -41,6 +50,9 @@ __all__ = [
     "average_precision",
     "box_plot",
     "brier_score",
+    "case_errors",
+    "case_table",
+    "evaluate_detections",
     "evaluate_froc",
     "evaluate_robustness",
     "evaluate_scores",
@@ -50,8 +62,10 @@ __all__ = [
     "froc_score",
     "froc_sensitivities",
     "froc_test",
+    "hits_of_class",
     "knn_scores",
     "macro_auc",
+    "mean_froc",
     "own_speed_up",
     "paired_difference",
     "paired_test",

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from scoutview.errors import UsageError
 from scoutview.report.classifier_curves import class_panels
 from scoutview.report.curves import training_panels
+from scoutview.report.froc_curves import froc_panels
 from scoutview.report.intervals import Estimates, common_span, interval_plot
 from scoutview.report.read import Run, listing, mapping, read_run
 from scoutview.report.sheets import data_uri
@@ -160,7 +161,7 @@ def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | 
             ],
         ),
         "dropped": dropped,
-        "panels": class_panels(evaluation, f"{prefix}-class"),
+        "panels": class_panels(evaluation, f"{prefix}-class") + froc_panels(evaluation, f"{prefix}-froc"),
     }
 
 
