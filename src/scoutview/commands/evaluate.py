@@ -15,7 +15,7 @@ from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
 from scoutview.tasks import class_targets, load_classifier, predict, task_of
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
 
@@ -38,7 +38,9 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     content = {**evaluation_of(run, archive), "encoder": read_config(run)["encoder"]}
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
-    table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
+    table = Table(
+        "figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test {content['unit']}s"
+    )
     for name, figure in content["metrics"].items():
         table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")
     Console().print(table)
@@ -53,18 +55,17 @@ def evaluation_of(run: Path, archive: Archive) -> dict[str, Any]:
         case "classification":
             return evaluate_classification(run, archive)
         case unknown:
-            raise UsageError(
-                f"{run} holds a model for {unknown!r}, unknown to this version: upgrade"
-            )
+            raise UsageError(f"{run} holds a model for {unknown!r}, unknown to this version: upgrade")
 
 
 def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
     """AUC, AP and accuracy of a classifier; the other tasks have a function of this form."""
     model = load_classifier(run)
-    targets = class_targets(archive, model.labels, ("test",), model.classes)
+    cases = cases_for(model.encoder, archive)
+    targets = class_targets(cases, model.labels, ("test",), model.classes)
     if not targets.indices:
-        raise UsageError(f"no image with {', '.join(model.labels)} is in the test split")
-    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.image_side)
+        raise UsageError(f"no {cases.unit} with {', '.join(model.labels)} is in the test split")
+    inputs = inputs_for(model.encoder, cases)
     model.encoder.network.to(device())
     model.head.to(device())
     scores = predict(model, inputs, targets.indices, device())
@@ -72,6 +73,7 @@ def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
         "task": "classification",
         "label": ", ".join(model.labels),
         "split": "test",
+        "unit": cases.unit,
         "classes": list(model.classes),
-        **evaluate_scores(scores, targets.values, archive.patients(targets.indices), list(model.classes)),
+        **evaluate_scores(scores, targets.values, cases.patients(targets.indices), list(model.classes)),
     }

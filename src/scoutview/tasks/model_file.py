@@ -16,7 +16,7 @@ from scoutview.errors import UsageError
 from scoutview.files import replacing
 from scoutview.tasks.classification import Classification, Classifier, new_classifier
 from scoutview.tasks.finetuning import FinetuneSettings, Job
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.tasks.labels import class_targets
 
 
@@ -28,14 +28,14 @@ def classification_job(
     Raises:
         UsageError: if a label is missing or cannot be learnt, or a split has none of it.
     """
-    train = class_targets(archive, labels, ("train",))
-    validation = class_targets(archive, labels, ("validation",), train.classes)
+    cases = cases_for(encoder, archive)
+    train = class_targets(cases, labels, ("train",))
+    validation = class_targets(cases, labels, ("validation",), train.classes)
     model = new_classifier(encoder, labels, train, validation, settings.seed)
-    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
     return Job(
-        task=Classification(model, inputs, train, validation, settings, device),
+        task=Classification(model, inputs_for(encoder, cases), train, validation, settings, device),
         settings=settings,
-        cases=f"{len(train.indices)} labelled images, {len(validation.indices)} for validation",
+        cases=f"{len(train.indices)} labelled {cases.unit}s, {len(validation.indices)} for validation",
         labels=tuple(labels),
         save=lambda run: save_classifier(model, run),
     )
