@@ -124,11 +124,17 @@ def build_parser(function: Callable[..., Any]) -> tuple[ArgumentParser, dict[str
 
 def _add_settings(parser: ArgumentParser, command: str) -> set[str]:
     if command in ("pretrain", "plan"):
-        from scoutview.pretraining import Recipe as Settings
+        from scoutview.pretraining import Recipe
+
+        kinds: list[type] = [Recipe]
     else:
-        from scoutview.tasks import FinetuneSettings as Settings  # type: ignore[assignment]
-    known = set(get_type_hints(Settings))
-    parser.add_class_arguments(Settings, None, fail_untyped=True)
+        from scoutview.tasks import SETTINGS
+
+        kinds = list(SETTINGS.values())
+    known: set[str] = set()
+    for kind in kinds:
+        parser.add_class_arguments(kind, None, fail_untyped=True, skip=known)
+        known |= set(get_type_hints(kind))
     return known
 
 

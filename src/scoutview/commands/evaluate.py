@@ -14,7 +14,7 @@ from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
-from scoutview.tasks import class_targets, load_classifier, predict, task_of
+from scoutview.tasks import class_targets, evaluate_hemorrhage, load_classifier, predict, task_of
 from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
@@ -54,6 +54,8 @@ def evaluation_of(run: Path, archive: Archive) -> dict[str, Any]:
     match task_of(run):
         case "classification":
             return evaluate_classification(run, archive)
+        case "hemorrhage_volume":
+            return evaluate_hemorrhage(run, archive, device())
         case unknown:
             raise UsageError(f"{run} holds a model for {unknown!r}, unknown to this version: upgrade")
 

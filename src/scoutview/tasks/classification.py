@@ -111,7 +111,10 @@ def new_classifier(
     """
     for name, part in (("train", train), ("validation", validation)):
         if not part.indices:
-            raise UsageError(f"no image with {', '.join(labels)} is in split {name}: label more, or set a split column")
+            unit = "image" if encoder.network.spatial_dims == 2 else "volume"
+            raise UsageError(
+                f"no {unit} with {', '.join(labels)} is in split {name}: label more, or set a split column"
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = nn.Linear(encoder.network.features, len(train.classes))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from scoutview.batches import Archive, Cases, LabelledVolumes, VolumeReader, rea
 from scoutview.batches.kept import Kept
 from scoutview.encoders import Encoder
 from scoutview.preprocessing import Preprocessing
-from scoutview.views import network_input
+from scoutview.views import network_input, network_slices
 
 KEPT_BYTES = 2 * 2**30
 
@@ -56,15 +57,28 @@ class VolumeInputs:
     def __init__(self, reader: VolumeReader, size: tuple[int, int, int]) -> None:
         self.reader, self.size = reader, size
         self.kept: Kept[Pixels] = Kept(KEPT_BYTES)
+        self.shown: dict[int, npt.NDArray[np.bool_]] = {}
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """[volume, 1, slice, row, column]."""
         return torch.from_numpy(np.stack([self._one(index) for index in indices])).unsqueeze(1)
 
+    def shown_slices(self, index: int) -> npt.NDArray[np.bool_]:
+        """Which stored slices the slices of the input show [slice, stored slice]; see `WholeVolume.shown_by`.
+
+        Raises:
+            NoBrainError: if a head is asked for and there is none.
+        """
+        if index not in self.shown:
+            self._one(index)
+        return self.shown[index]
+
     def _one(self, index: int) -> Pixels:
         value = self.kept.values.get(index)
         if value is None:
-            value = network_input(self.reader.whole(index).pixels, self.size)
+            whole = self.reader.whole(index)
+            value = network_input(whole.pixels, self.size)
+            self.shown[index] = whole.shown_by(*network_slices(len(whole.pixels), self.size[0]))
             self.kept.offer(index, value, value.nbytes)
         return value
 

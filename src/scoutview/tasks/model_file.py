@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -41,14 +41,17 @@ def classification_job(
     )
 
 
-def save_classifier(model: Classifier, run: Path) -> None:
-    """Write encoder.safetensors and head.safetensors into a run folder."""
+def save_classifier(
+    model: Classifier, run: Path, task: str = "classification", more: Mapping[str, str] | None = None
+) -> None:
+    """Write encoder.safetensors and head.safetensors into a run folder; `more` is kept with the head's metadata."""
     save_encoder(model.encoder, run / "encoder.safetensors")
     metadata = {
-        "task": "classification",
+        "task": task,
         "labels": json.dumps(model.labels),
         "classes": json.dumps(model.classes),
         "exclusive": json.dumps(model.exclusive),
+        **(more or {}),
     }
     with replacing(run / "head.safetensors") as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}
