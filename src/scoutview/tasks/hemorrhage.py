@@ -256,9 +256,8 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
 
 
 def _settings(told: dict[str, Any]) -> HemorrhageSettings:
-    return HemorrhageSettings(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    )
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+    return HemorrhageSettings(**values)
 
 
 def _read(archive: Archive, encoder: Encoder) -> tuple[LabelledVolumes, VolumeInputs]:
