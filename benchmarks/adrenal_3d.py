@@ -204,10 +204,8 @@ def show(out: Path, folds: int, seeds: int, choose: bool) -> None:
         targets += entries[0]["targets"]
         numbers += [fold] * len(entries[0]["targets"])
         line = [line for line in read_metrics(folder / "pretraining") if "modalities" in line][-1]
-        areas = [
-            mean_of_areas(scores[kind][-1], np.array(entries[0]["targets"]), np.zeros(len(scores[kind][-1])))
-            for kind in KINDS
-        ]
+        mine = np.array(entries[0]["targets"])
+        areas = [mean_of_areas(scores[kind][-1], mine, np.full(len(mine), fold)) for kind in KINDS]
         print(f"fold {fold}: pretrained {areas[0]:.3f}, random {areas[1]:.3f}; loss {line['modalities']['mr']}")
     arrays = [[np.concatenate(scores[kind]), np.array(targets), np.array(numbers)] for kind in KINDS]
     for kind, values in zip(KINDS, arrays, strict=True):

@@ -39,7 +39,10 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
     table = Table(
-        "figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test {content['unit']}s"
+        "figure",
+        "value",
+        "95% interval",
+        title=f"{content['label']} on {content['n_images']} test {content.get('unit', 'image')}s",
     )
     for name, figure in content["metrics"].items():
         table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")

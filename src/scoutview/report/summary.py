@@ -133,8 +133,8 @@ def _evaluated(evaluation: Mapping[str, Any]) -> list[str]:
         return ["There are no test figures."]
     auc, accuracy = mapping(metrics.get("auc")), mapping(metrics.get("accuracy"))
     told = [
-        f"On {count(evaluation.get('n_images'))} {evaluation.get('split', 'test')} images of "
-        f"{count(evaluation.get('n_patients'))} patients it reaches AUC {estimate(auc)}, "
+        f"On {count(evaluation.get('n_images'))} {evaluation.get('split', 'test')} {evaluation.get('unit', 'image')}s "
+        f"of {count(evaluation.get('n_patients'))} patients it reaches AUC {estimate(auc)}, "
         f"AP {estimate(metrics.get('ap'))} and accuracy {estimate(accuracy)} at threshold "
         f"{_threshold(metrics)}."
     ]

@@ -243,6 +243,7 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
         "label": ", ".join(model.labels),
         "split": "test",
         "unit": "slice" if first == "slices" else "volume",
+        "figures_of": first,
         "without_brain": left_out,
         "classes": [name for entry in found.values() for name in entry["per_class"]],
         **found[first],
