@@ -221,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/adrenalmnist3d_64_trainval.npz"))
     parser.add_argument("--out", type=Path, default=Path("runs/adrenal-3d"))
-    parser.add_argument("--steps", type=int, default=300, help="of each pretraining")
+    parser.add_argument("--steps", type=int, default=400, help="of each pretraining")
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of the five")
     parser.add_argument("--seeds", type=int, default=3, help="fine-tunings per fold and kind")
     parser.add_argument("--at-once", type=int, default=2, help="folds side by side, a thread each")
