@@ -15,8 +15,8 @@ from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
-from scoutview.tasks import class_targets, load_classifier, predict, task_of
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks import class_targets, evaluate_hemorrhage, load_classifier, predict, task_of
+from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
 
@@ -39,7 +39,12 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     content = {**evaluation_of(task, run, Archive.open([store])), "encoder": read_config(run)["encoder"]}
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
-    table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
+    table = Table(
+        "figure",
+        "value",
+        "95% interval",
+        title=f"{content['label']} on {content['n_images']} test {content.get('unit', 'image')}s",
+    )
     for name, figure in content["metrics"].items():
         table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")
     Console().print(table)
@@ -55,16 +60,19 @@ def evaluation_of(task: str, run: Path, archive: Archive) -> dict[str, Any]:
             return evaluate_classification(run, archive)
         case "chest_detection":
             return evaluate_detection(run, archive)
+        case "hemorrhage_volume":
+            return evaluate_hemorrhage(run, archive, device())
     raise UsageError(f"{run} holds a model for {task!r}, unknown to this version: upgrade scoutview")
 
 
 def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
     """AUC, AP and accuracy of a classifier; the other tasks have a function of this form."""
     model = load_classifier(run)
-    targets = class_targets(archive, model.labels, ("test",), model.classes)
+    cases = cases_for(model.encoder, archive)
+    targets = class_targets(cases, model.labels, ("test",), model.classes)
     if not targets.indices:
-        raise UsageError(f"no image with {', '.join(model.labels)} is in the test split")
-    inputs = NetworkInputs(archive, model.encoder.preprocessing, model.encoder.image_side)
+        raise UsageError(f"no {cases.unit} with {', '.join(model.labels)} is in the test split")
+    inputs = inputs_for(model.encoder, cases)
     model.encoder.network.to(device())
     model.head.to(device())
     scores = predict(model, inputs, targets.indices, device())
@@ -72,6 +80,7 @@ def evaluate_classification(run: Path, archive: Archive) -> dict[str, Any]:
         "task": "classification",
         "label": ", ".join(model.labels),
         "split": "test",
+        "unit": cases.unit,
         "classes": list(model.classes),
-        **evaluate_scores(scores, targets.values, archive.patients(targets.indices), list(model.classes)),
+        **evaluate_scores(scores, targets.values, cases.patients(targets.indices), list(model.classes)),
     }

@@ -21,13 +21,17 @@ from scoutview.tasks import (
     classification_job,
     detection_job,
     finetune_task,
+    hemorrhage_job,
 )
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import timestamp
 
+RECIPES = {"hemorrhage_volume": "ct_3d"}
+"""The recipe whose network `--encoder none` stands for; of other tasks small_cpu."""
+
 
 def finetune(
-    task: Literal["classification", "chest_detection"],
+    task: Literal["classification", "chest_detection", "hemorrhage_volume"],
     store: Path,
     *,
     encoder: str,
@@ -42,10 +46,11 @@ def finetune(
     Args:
         task: What to train.
         store: Store with the labels.
-        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network.
+        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network; networks for
+            volumes learn from volumes.
         out: Folder of the run.
-        label: One label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a detection the
-            classes of its boxes, all that there are when it is left out.
+        label: Of classification: one label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a
+            detection: the classes of its boxes, all that there are when it is left out.
         settings: Settings that replace the defaults.
 
     Returns:
@@ -55,7 +60,7 @@ def finetune(
         UsageError: Wrong encoder, store, label or settings, or a folder with another run.
     """
     archive = Archive.open([store])
-    network = find_encoder(encoder)
+    network = find_encoder(encoder, RECIPES.get(task, "small_cpu"))
     job = make_job(task, archive, network, tuple(label or ()), make_settings(task, settings))
     steps = job.settings.resolved_steps(job.task.cases)
     reasons = {} if job.settings.steps == steps else {"steps": f"30 passes over {job.cases}"}
@@ -97,6 +102,8 @@ def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, .
         case "chest_detection":
             assert isinstance(settings, DetectionSettings)
             return detection_job(archive, encoder, labels, settings, device())
+        case "hemorrhage_volume":
+            return hemorrhage_job(archive, encoder, labels, settings, device())
     raise UsageError(f"unknown task {task!r}: this version knows {', '.join(SETTINGS)}")
 
 
@@ -104,11 +111,14 @@ def make_settings(task: str, values: dict[str, Any]) -> FinetuneSettings:
     """The settings of a task with some values replaced.
 
     Raises:
-        UsageError: if a name is unknown.
+        UsageError: if a name is unknown, or one of another task.
     """
     kind = SETTINGS.get(task, FinetuneSettings)
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(values) - set(known))
+    for name, other in SETTINGS.items():
+        if unknown and unknown[0] in [field.name for field in fields(other)]:
+            raise UsageError(f"{unknown[0]} is a setting of {name}, not of {task}: leave it out")
     if unknown:
         raise UsageError(f"{task} has no setting {unknown[0]!r}: known are {', '.join(known)}")
     return kind(**values)

@@ -139,10 +139,12 @@ def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | 
         ),
         default=0,
     )
+    unit = evaluation.get("unit", "image")
+    over = evaluation.get("figures_of", "mean over classes" if len(classes) > 1 else "")
     return {
         "scores": Table(
-            f"{evaluation.get('split', 'test')} images: {count(evaluation.get('n_images'))} of "
-            f"{count(evaluation.get('n_patients'))} patients" + (", mean over classes" if len(classes) > 1 else ""),
+            f"{evaluation.get('split', 'test')} {unit}s: {count(evaluation.get('n_images'))} of "
+            f"{count(evaluation.get('n_patients'))} patients" + (f", {over}" if over else ""),
             ("measure", "value [95% interval]"),
             score_rows(evaluation),
         ),

@@ -145,8 +145,8 @@ def _evaluated(evaluation: Mapping[str, Any]) -> list[str]:
         else f"a mean fROC sensitivity of {estimate(froc)} at IoU 0.1"
     )
     told = [
-        f"On {count(evaluation.get('n_images'))} {evaluation.get('split', 'test')} images of "
-        f"{count(evaluation.get('n_patients'))} patients it reaches AUC {estimate(auc)}, "
+        f"On {count(evaluation.get('n_images'))} {evaluation.get('split', 'test')} {evaluation.get('unit', 'image')}s "
+        f"of {count(evaluation.get('n_patients'))} patients it reaches AUC {estimate(auc)}, "
         f"AP {estimate(metrics.get('ap'))} and {last}."
     ]
     low = number(auc.get("low"))

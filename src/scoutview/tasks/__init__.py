@@ -6,6 +6,7 @@ In: an encoder, an archive, label names. Out: a trained model, scores [image, cl
 from scoutview.tasks.classification import Classifier, finetune_classification, predict
 from scoutview.tasks.detection import DetectionSettings, detection_job
 from scoutview.tasks.finetuning import FinetuneSettings, Job, Task, finetune_task
+from scoutview.tasks.hemorrhage import HemorrhageSettings, evaluate_hemorrhage, hemorrhage_job
 from scoutview.tasks.labels import Targets, class_targets
 from scoutview.tasks.model_file import classification_job, load_classifier, save_classifier, task_of
 from scoutview.tasks.probes import probe_label
@@ -13,6 +14,7 @@ from scoutview.tasks.probes import probe_label
 SETTINGS: dict[str, type[FinetuneSettings]] = {
     "classification": FinetuneSettings,
     "chest_detection": DetectionSettings,
+    "hemorrhage_volume": HemorrhageSettings,
 }
 """The tasks of `scoutview finetune`, with their settings."""
 
@@ -21,14 +23,17 @@ __all__ = [
     "Classifier",
     "DetectionSettings",
     "FinetuneSettings",
+    "HemorrhageSettings",
     "Job",
     "Targets",
     "Task",
     "class_targets",
     "classification_job",
     "detection_job",
+    "evaluate_hemorrhage",
     "finetune_classification",
     "finetune_task",
+    "hemorrhage_job",
     "load_classifier",
     "predict",
     "probe_label",
