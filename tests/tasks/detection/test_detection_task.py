@@ -271,7 +271,7 @@ def test_what_cannot_be_learnt_or_loaded_is_refused(boxed: Path, run: Path, tmp_
         new_detector(untrained_encoder("resnet18w0.25_3d", (16, 64, 64), Preprocessing()), ("a",), SIZE, 16, 1)
     with pytest.raises(UsageError, match="depth 0 must be 1 or more"):
         DetectionSettings(depth=0)
-    with pytest.raises(UsageError, match="classification has no setting 'width'"):
+    with pytest.raises(UsageError, match="width is a setting of chest_detection, not of classification"):
         finetune("classification", boxed, encoder="none", out=tmp_path / "wrong", label=["a"], width=8)
     copy = tmp_path / "copy"
     copy.mkdir()
