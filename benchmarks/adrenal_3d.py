@@ -58,6 +58,7 @@ PRETRAINING: dict[str, Any] = {
     "energy": 0.0,
     "gamma_chance": 0.0,
     "linear_chance": 0.0,
+    "learning_rate": 1.0,
     "input_size": SIZE,
     "workers": 0,
     "probe_every": 0,
