@@ -28,6 +28,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
+from real_sets import DATA
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
@@ -220,7 +221,7 @@ def show(out: Path, folds: int, seeds: int, choose: bool) -> None:
 def main() -> None:
     """Take in, run the folds that are missing, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/adrenalmnist3d_64_trainval.npz"))
+    parser.add_argument("--data", type=Path, default=DATA / "adrenalmnist3d_64_trainval.npz")
     parser.add_argument("--out", type=Path, default=Path("runs/adrenal-3d"))
     parser.add_argument("--steps", type=int, default=400, help="of each pretraining")
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of the five")
