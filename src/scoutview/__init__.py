@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoutview.commands.demo import demo
+    from scoutview.commands.doctor import doctor
     from scoutview.commands.embed import embed
     from scoutview.commands.evaluate import evaluate
     from scoutview.commands.finetune import finetune
@@ -41,12 +42,14 @@ COMMANDS = (
     "evaluate",
     "study",
     "fsck",
+    "doctor",
 )
 
 __all__ = [
     "COMMANDS",
     "__version__",
     "demo",
+    "doctor",
     "embed",
     "evaluate",
     "finetune",

@@ -108,8 +108,10 @@ def build_parser(function: Callable[..., Any]) -> tuple[ArgumentParser, dict[str
             if getattr(hint, "__origin__", None) is list:
                 lists[name] = hint.__args__[0] if isinstance(hint.__args__[0], type) else str
                 parser.add_argument(name, nargs="+", type=str, help=help_of.get(name))
-            else:
+            elif parameter.default is inspect.Parameter.empty:
                 parser.add_argument(name, type=hint, help=help_of.get(name))
+            else:
+                parser.add_argument(name, type=hint, nargs="?", default=parameter.default, help=help_of.get(name))
         elif hint is bool:
             parser.add_argument(f"--{name}", action="store_true", help=help_of.get(name))
         elif getattr(hint, "__origin__", None) is list or "list[str]" in str(hint):
