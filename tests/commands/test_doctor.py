@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scoutview import doctor
+from scoutview.__main__ import main
 from scoutview.commands import doctor as module
 from scoutview.errors import UsageError
 
@@ -65,6 +66,15 @@ def test_one_failing_look_does_not_hide_the_others(
     assert code == 1
     assert found["store codec"]["text"] == "cannot be looked at: OSError: no decoder"
     assert "disk" in found
+
+
+def test_the_folder_may_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCOUTVIEW_KEY", "secret")
+    assert main(["doctor", "--json"]) == 0
+    assert str(tmp_path.resolve()) in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _versions() -> Finding:
 def _processor() -> Finding:
     workers, reason = resolve_workers("auto", 1)
     precision, why = resolve_precision("auto") if not torch.cuda.is_available() else ("", "")
-    text = f"{reason.split(' for ')[0]}, {workers} loader processes for one rank"
+    text = f"{reason.split(' for ')[0]}, loader processes for one rank: {workers}"
     return Finding("processor", "good", f"{text}; {precision}: {why}" if precision else text)
 
 
@@ -173,7 +173,7 @@ def _shared_memory() -> Finding:
     size = shutil.disk_usage(place).free
     if size < LEAST_SHARED:
         text = (
-            f"{size / 2**20:.0f} MiB free: too little for loader processes; in a container add --shm-size, or workers 0"
+            f"{size / 2**20:.0f} MiB free: too little for loader processes; give a container --shm-size, or workers 0"
         )
         return Finding("shared memory", "bad", text)
     return Finding("shared memory", "good", f"{size / 2**30:.1f} GiB free")
