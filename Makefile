@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/scoutview demo --out demo
@@ -28,8 +28,11 @@ format: $(READY)
 bench: $(READY)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info src/*.egg-info
+	rm -rf $(VENV) demo build site *.egg-info src/*.egg-info
 
 # The marker is written last, so an interrupted installation is made again.
 $(READY): pyproject.toml constraints.txt
