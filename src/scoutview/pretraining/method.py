@@ -51,7 +51,7 @@ class Method:
     """A method of pretraining, for one rank: what it learns from in a step, and its state beside the network.
 
     settings: the resolved recipe. network: what `network_of` made, without the wrapping for several ranks.
-    counts [rank][modality]: images of every rank in a step, which are the same in all steps.
+    counts [rank, modality]: images of every rank in a step, which are the same in all steps.
     labels: of the recipe's label, if it names one.
     A method is a file with a subclass that methods.py names. In each step the loop calls the network, `targets`,
     `loss_of` and the backward pass, `after_backward`, the optimizer, `after_step`.

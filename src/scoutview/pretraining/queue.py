@@ -38,7 +38,7 @@ class FeatureQueue:
     ) -> None:
         """Put this step's features [code crop, sample, F], per modality, in front; the oldest fall out.
 
-        counts [rank][modality]: samples of each rank. good: whether they are finite; else the newest stand twice.
+        counts [rank, modality]: samples of each rank. good: whether they are finite; else the newest stand twice.
         """
         if not any(queue.shape[1] for queue in self.features):
             return

@@ -16,7 +16,8 @@ def swapped_prediction(
 ) -> list[Tensor]:
     """Loss of each sample, per modality.
 
-    scores[m] [view, sample, prototype]: cosines z^T C_m. codes[m] [code crop, sample, prototype]: no gradient.
+    scores, per modality [view, sample, prototype]: cosines z^T C_m. codes, per modality [code crop, sample,
+    prototype]: no gradient.
     Returns per modality [sample]: the mean over code crops s of the mean over all views t other than s of
     -sum_k q_s log softmax(z_t C_m / tau). (Eq. 1 sums the two terms of two views; a mean differs by a factor.)
     """
