@@ -2,7 +2,7 @@
 
 744 chest radiographs (NIH), two tasks: normal or abnormal, and four findings. The encoders are those of methods_2d.py,
 pretrained without labels on four modalities; the images are 128 px. Steps until 98% of the reference's best, and how
-much the outputs move under gamma, rotation and scale, are measured, too. Stopped at any moment, it goes on when run again.
+much the outputs move under gamma, rotation and scale, are measured, too. Stopped, it goes on when run again.
 Run: python benchmarks/xray_study.py --methods FOLDER_OF_METHODS_2D --out FOLDER [--data FOLDER]
 """
 
