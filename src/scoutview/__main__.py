@@ -123,12 +123,20 @@ def build_parser(function: Callable[..., Any]) -> tuple[ArgumentParser, dict[str
 
 
 def _add_settings(parser: ArgumentParser, command: str) -> set[str]:
+    kinds: list[type]
     if command in ("pretrain", "plan"):
-        from scoutview.pretraining import Recipe as Settings
+        from scoutview.pretraining import Recipe
+
+        kinds = [Recipe]
     else:
-        from scoutview.tasks import FinetuneSettings as Settings  # type: ignore[assignment]
-    known = set(get_type_hints(Settings))
-    parser.add_class_arguments(Settings, None, fail_untyped=True)
+        from scoutview.tasks import SETTINGS
+
+        kinds = list(dict.fromkeys(SETTINGS.values()))
+    known: set[str] = set()
+    for kind in kinds:
+        # Tasks share most settings: each has its option once, as the first task has it.
+        parser.add_class_arguments(kind, None, fail_untyped=True, skip=set(known))
+        known |= set(get_type_hints(kind))
     return known
 
 

@@ -14,7 +14,7 @@ from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
-from scoutview.tasks import class_targets, load_classifier, predict, task_of
+from scoutview.tasks import class_targets, evaluate_metastasis, load_classifier, predict, task_of
 from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
@@ -38,7 +38,9 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
     content = {**evaluation_of(task, run, Archive.open([store])), "encoder": read_config(run)["encoder"]}
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
-    table = Table("figure", "value", "95% interval", title=f"{content['label']} on {content['n_images']} test images")
+    unit = content.get("unit", "image")
+    title = f"{content['label']} on {content['n_images']} test {unit}s"
+    table = Table("figure", "value", "95% interval", title=title)
     for name, figure in content["metrics"].items():
         table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")
     Console().print(table)
@@ -52,6 +54,8 @@ def evaluation_of(task: str, run: Path, archive: Archive) -> dict[str, Any]:
     match task:
         case "classification":
             return evaluate_classification(run, archive)
+        case "metastasis_slices":
+            return evaluate_metastasis(run, archive, device())
     raise UsageError(f"{run} holds a model for {task!r}, unknown to this version: upgrade scoutview")
 
 

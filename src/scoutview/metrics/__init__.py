@@ -17,6 +17,7 @@ from scoutview.metrics.bootstrap import Interval, paired_difference, patient_boo
 from scoutview.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from scoutview.metrics.classification import evaluate_scores
 from scoutview.metrics.convergence import SpeedUp, own_speed_up, speed_up, steps_to
+from scoutview.metrics.dice import dice, dice_interval, overlaps
 from scoutview.metrics.froc import (
     Hits,
     evaluate_froc,
@@ -41,6 +42,8 @@ __all__ = [
     "average_precision",
     "box_plot",
     "brier_score",
+    "dice",
+    "dice_interval",
     "evaluate_froc",
     "evaluate_robustness",
     "evaluate_scores",
@@ -52,6 +55,7 @@ __all__ = [
     "froc_test",
     "knn_scores",
     "macro_auc",
+    "overlaps",
     "own_speed_up",
     "paired_difference",
     "paired_test",

@@ -86,6 +86,7 @@ def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the evaluation's table: measure, all classes; one per measure that is there."""
     metrics = mapping(evaluation.get("metrics"))
     names = {"auc": "AUC", "ap": "average precision", "accuracy": f"accuracy at threshold {_threshold(metrics)}"}
+    names["dice"] = "Dice of the predicted masks"
     return [[text, estimate(metrics[key])] for key, text in names.items() if key in metrics]
 
 

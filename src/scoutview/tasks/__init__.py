@@ -6,10 +6,14 @@ In: an encoder, an archive, label names. Out: a trained model, scores [image, cl
 from scoutview.tasks.classification import Classifier, finetune_classification, predict
 from scoutview.tasks.finetuning import FinetuneSettings, Job, Task, finetune_task
 from scoutview.tasks.labels import Targets, class_targets
+from scoutview.tasks.metastasis import MetastasisSettings, evaluate_metastasis, metastasis_job
 from scoutview.tasks.model_file import classification_job, load_classifier, save_classifier, task_of
 from scoutview.tasks.probes import probe_label
 
-SETTINGS: dict[str, type[FinetuneSettings]] = {"classification": FinetuneSettings}
+SETTINGS: dict[str, type[FinetuneSettings]] = {
+    "classification": FinetuneSettings,
+    "metastasis_slices": MetastasisSettings,
+}
 """The tasks of `scoutview finetune`, with their settings."""
 
 __all__ = [
@@ -17,13 +21,16 @@ __all__ = [
     "Classifier",
     "FinetuneSettings",
     "Job",
+    "MetastasisSettings",
     "Targets",
     "Task",
     "class_targets",
     "classification_job",
+    "evaluate_metastasis",
     "finetune_classification",
     "finetune_task",
     "load_classifier",
+    "metastasis_job",
     "predict",
     "probe_label",
     "save_classifier",
