@@ -123,11 +123,10 @@ def build_parser(function: Callable[..., Any]) -> tuple[ArgumentParser, dict[str
 
 
 def _add_settings(parser: ArgumentParser, command: str) -> set[str]:
-    kinds: list[type]
     if command in ("pretrain", "plan"):
         from scoutview.pretraining import Recipe
 
-        kinds = [Recipe]
+        kinds: list[type] = [Recipe]
     else:
         from scoutview.tasks import SETTINGS
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class Archive:
 
     stores: tuple[Store, ...]
     segments: tuple[Segment, ...]
+    unit: ClassVar[str] = "image"
 
     @classmethod
     def open(cls, paths: Sequence[Path | str]) -> Self:
@@ -110,6 +111,17 @@ class Archive:
             for name, values in image_labels(annotations, rows).items():
                 labels.setdefault(name, {}).update(values)
         return labels
+
+    def label(self, name: str) -> dict[str, str]:
+        """image id -> value of label `name`.
+
+        Raises:
+            UsageError: if no image has that label; the message lists the labels there are.
+        """
+        if name not in self.labels:
+            known = ", ".join(sorted(self.labels)) or "none: add some with scoutview label"
+            raise UsageError(f"no image has a label {name!r}; labels in the store: {known}")
+        return self.labels[name]
 
     @cached_property
     def splits(self) -> tuple[npt.NDArray[np.uint8], ...]:
@@ -195,14 +207,15 @@ class Archive:
         Raises:
             UsageError: if no image has that label; the message lists the labels there are.
         """
-        if name not in self.labels:
-            known = ", ".join(sorted(self.labels)) or "none: add some with scoutview label"
-            raise UsageError(f"no image has a label {name!r}; labels in the store: {known}")
+        return self.find(self.label(name), splits)
+
+    def find(self, images: Iterable[str], splits: Collection[str] = SPLITS) -> list[int]:
+        """Indices of those of the images with these ids that are here and in the given splits, ascending."""
+        wanted = text_hash(list(images))
         indices: list[int] = []
         for segment, start in zip(self.segments, self.starts, strict=False):
-            places, _ = _places_of(segment.column(segment.index.image), self.labels[name])
-            chosen = self._chosen(segment, splits)
-            indices += [place + int(start) for place in places.tolist() if chosen[place]]
+            found = np.isin(segment.column(segment.index.image), wanted) & self._chosen(segment, splits)
+            indices += (np.flatnonzero(found) + int(start)).tolist()
         return indices
 
     def label_values(self, name: str, indices: Sequence[int]) -> list[str]:

@@ -19,12 +19,16 @@ from scoutview.batches.selection import Joined, Numbers, Selection
 from scoutview.batches.volumes import Volumes, read_head, read_slab
 from scoutview.errors import UsageError
 from scoutview.images import Spectrum, volume_spectrum
-from scoutview.preprocessing import NoBrainError, Preprocessing
+from scoutview.preprocessing import HeadVolume, NoBrainError, Preprocessing
 from scoutview.store import DamagedRecordError, Store, Volume
 from scoutview.views import Canvas, ReferenceEnergies, ViewSettings, canvas_of, draw_volume_parameters
 
 MOST_SLICES = 64
 """Of a volume of more that is not cropped to a head, a slab of so many is read, another one each time."""
+LEAST_ALIKE = 0.8
+"""Cosine of the angle up to which a head's slices and those of its series, tilted gantries' too, count as parallel."""
+_BORDER = 1e-6
+"""Slices; rounding."""
 _SLAB = 1
 """Keeps the random numbers of slabs apart from those of views."""
 
@@ -94,6 +98,48 @@ class VolumeList:
 
 
 @dataclass(frozen=True)
+class WholeVolume:
+    """A volume and where its slices lie among those that are stored, which a head's are not.
+
+    pixels: float32 [slice, row, column] in [0, 1]. stored: how many slices are stored. The middle of slice k lies at
+    start + k step of these; step is NaN if a slice of `pixels` cuts through many of them.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    stored: int
+    start: float
+    step: float
+
+    def shown_by(self, centres: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.bool_]:
+        """Which stored slices are shown [slice, stored slice] by slices at `centres` among those of `pixels`.
+
+        width: how many of these each covers. It shows those whose middle lies within it, on its border included, or
+        the nearest where there are none; nothing where a centre is NaN or lies outside of what is stored.
+        """
+        places = (self.start + centres * self.step)[:, None]
+        distance = np.abs(places - np.arange(self.stored))
+        within = (places >= -0.5 - _BORDER) & (places <= self.stored - 0.5 + _BORDER)
+        least = np.min(distance, axis=1, keepdims=True)
+        reach = np.maximum(least, abs(self.step) * width / 2)
+        shown: npt.NDArray[np.bool_] = within & (distance <= reach + _BORDER)
+        return shown
+
+
+def _line(head: HeadVolume, volume: Volume) -> tuple[float, float]:
+    """start and step of the middles of a head's slices in slices of its volume; see `WholeVolume`."""
+    affine = volume.affine()
+    if affine is None:
+        return float("nan"), float("nan")
+    inward = np.linalg.inv(affine)
+    _, rows, columns = head.pixels.shape
+    middle = head.affine @ np.array([(columns - 1) / 2, (rows - 1) / 2, 0.0, 1.0])
+    up, stored_up = head.affine[:3, 2], affine[:3, 2]
+    alike = abs(up @ stored_up) / (np.linalg.norm(up) * np.linalg.norm(stored_up))
+    step = float(inward[2, :3] @ up) if alike >= LEAST_ALIKE else float("nan")
+    return float(inward[2] @ middle), step
+
+
+@dataclass(frozen=True)
 class VolumeReader:
     """Reads volumes as training sees them; picklable, and without open handles.
 
@@ -125,6 +171,19 @@ class VolumeReader:
             return pixels, 1.0
         through, down, across = volume.spacing
         return pixels, float(through / np.sqrt(across * down))
+
+    def whole(self, index: int) -> WholeVolume:
+        """All slices of a volume, or its head.
+
+        Raises:
+            NoBrainError: if a head is asked for and there is none.
+            DamagedRecordError: if the stored bytes are not those that were written.
+        """
+        store, volume = self.volumes.place(index)
+        if not self.head:
+            return WholeVolume(read_slab(store, volume, self.preprocessing), len(volume.rows), 0.0, 1.0)
+        head = read_head(store, volume)
+        return WholeVolume(head.pixels, len(volume.rows), *_line(head, volume))
 
     def always_same(self, index: int) -> bool:
         """Whether a volume is read as a whole."""

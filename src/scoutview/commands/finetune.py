@@ -15,19 +15,25 @@ from scoutview.errors import UsageError
 from scoutview.report import write_report
 from scoutview.tasks import (
     SETTINGS,
+    DetectionSettings,
     FinetuneSettings,
     Job,
     MetastasisSettings,
     classification_job,
+    detection_job,
     finetune_task,
+    hemorrhage_job,
     metastasis_job,
 )
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import timestamp
 
+RECIPES = {"hemorrhage_volume": "ct_3d"}
+"""The recipe whose network `--encoder none` stands for; of other tasks small_cpu."""
+
 
 def finetune(
-    task: Literal["classification", "metastasis_slices"],
+    task: Literal["classification", "chest_detection", "hemorrhage_volume", "metastasis_slices"],
     store: Path,
     *,
     encoder: str,
@@ -42,10 +48,12 @@ def finetune(
     Args:
         task: What to train.
         store: Store with the labels.
-        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network.
+        encoder: Run folder, encoder file, published ResNet weights, or none for an untrained network; networks for
+            volumes learn from volumes.
         out: Folder of the run.
-        label: One label (a 0/1 finding, or one of several classes), or several 0/1 findings; of slices the name of
-            their masks.
+        label: Of classification: one label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a
+            detection: the classes of its boxes, all that there are when it is left out; of slices: the name of their
+            masks.
         settings: Settings that replace the defaults.
 
     Returns:
@@ -55,7 +63,7 @@ def finetune(
         UsageError: Wrong encoder, store, label or settings, or a folder with another run.
     """
     archive = Archive.open([store])
-    network = find_encoder(encoder)
+    network = find_encoder(encoder, RECIPES.get(task, "small_cpu"))
     job = make_job(task, archive, network, tuple(label or ()), make_settings(task, settings))
     kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": job.task.cases}}
     manifest = {"command": "finetune", "encoder": encoder, "stores": [kept]}
@@ -112,6 +120,11 @@ def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, .
     match task:
         case "classification":
             return classification_job(archive, encoder, labels, settings, device())
+        case "chest_detection":
+            assert isinstance(settings, DetectionSettings)
+            return detection_job(archive, encoder, labels, settings, device())
+        case "hemorrhage_volume":
+            return hemorrhage_job(archive, encoder, labels, settings, device())
         case "metastasis_slices":
             assert isinstance(settings, MetastasisSettings)
             return metastasis_job(archive, encoder, labels, settings, device())
@@ -122,11 +135,14 @@ def make_settings(task: str, values: dict[str, Any]) -> FinetuneSettings:
     """The settings of a task with some values replaced.
 
     Raises:
-        UsageError: if a name is unknown.
+        UsageError: if a name is unknown, or one of another task.
     """
     kind = SETTINGS.get(task, FinetuneSettings)
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(values) - set(known))
+    for name, other in SETTINGS.items():
+        if unknown and unknown[0] in [field.name for field in fields(other)]:
+            raise UsageError(f"{unknown[0]} is a setting of {name}, not of {task}: leave it out")
     if unknown:
         raise UsageError(f"{task} has no setting {unknown[0]!r}: known are {', '.join(known)}")
     return kind(**values)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoutview.batches import Archive, read_unit_image
+from scoutview.batches import Archive, LabelledVolumes, read_unit_image
 from scoutview.encoders import Encoder, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
@@ -17,11 +17,12 @@ from scoutview.ingest import Pseudonyms, RefusedError, read_file
 from scoutview.objects import is_url
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.pretraining import load_recipe, resolve_input_size
+from scoutview.tasks.inputs import volume_reader
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A unit-range image [row, column] with what identifies it."""
+    """A unit-range image [row, column], or volume [slice, row, column], with what identifies it."""
 
     image: str
     modality: str
@@ -43,7 +44,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     Raises:
         UsageError: if there is nothing there.
     """
-    if is_url(str(source)) or (source / "store.json").exists():
+    if _is_store(source):
         archive = Archive.open([source])
         for index, row in enumerate(archive.rows):
             yield SourceImage(row.image, row.modality, row.patient, read_unit_image(archive, index, preprocessing)[0])
@@ -71,3 +72,22 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
         print(f"not taken: {len(refused) - 5} more files")
     if not taken:
         raise UsageError(f"{source} holds no image that can be read ({len(refused)} files refused)")
+
+
+def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
+    """Every volume of a store as an encoder of volumes is shown it, before it is brought to the input size.
+
+    Raises:
+        UsageError: if it is no store, or one without volumes.
+    """
+    if not _is_store(source):
+        raise UsageError(f"{source} is no store: {encoder.architecture} is shown volumes, make a store with ingest")
+    volumes = LabelledVolumes.of(Archive.open([source]))
+    reader = volume_reader(encoder, volumes)
+    for index in range(len(volumes)):
+        row = volumes.volumes.place(index)[1].rows[0]
+        yield SourceImage(row.image, row.modality, row.patient, reader.whole(index).pixels)
+
+
+def _is_store(source: Path) -> bool:
+    return is_url(str(source)) or (source / "store.json").exists()

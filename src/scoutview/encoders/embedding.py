@@ -1,4 +1,4 @@
-"""Images to feature vectors."""
+"""Images or volumes to feature vectors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from scoutview.views import network_input
 
 
 def embed_images(
-    encoder: Encoder, images: Iterable[npt.NDArray[np.float32]], batch: int = 64, device: str = "cpu"
+    encoder: Encoder, images: Iterable[npt.NDArray[np.float32]], batch: int | None = None, device: str = "cpu"
 ) -> npt.NDArray[np.float32]:
-    """Features [image, F] of unit-range images [row, column] of any size, in evaluation mode.
+    """Features [image, F], in evaluation mode, of unit-range images [row, column] of any size, or volumes
+    [slice, row, column].
 
     `images` is consumed batch by batch, so a generator keeps memory bounded.
     """
-    network = encoder.network.to(device).eval()
+    network, batch = encoder.network.to(device).eval(), batch or encoder.at_once
     features: list[npt.NDArray[np.float32]] = []
     waiting: list[npt.NDArray[np.float32]] = []
 
@@ -31,7 +32,7 @@ def embed_images(
 
     with torch.inference_mode():
         for image in images:
-            waiting.append(network_input(image, encoder.image_side))
+            waiting.append(network_input(image, encoder.image_side if image.ndim == 2 else encoder.volume_size))
             if len(waiting) == batch:
                 flush()
         flush()

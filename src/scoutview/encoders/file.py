@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,6 +18,8 @@ from scoutview.files import replacing
 from scoutview.preprocessing import Preprocessing
 
 FORMAT = "scoutview-encoder-1"
+LARGEST_BATCH = 64 * 224 * 224
+"""Voxels of volumes that go through a network together."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,24 @@ class Encoder:
         if isinstance(self.input_size, int):
             return self.input_size
         raise UsageError(f"{self.architecture} is a network for volumes: give an encoder of images, such as resnet50")
+
+    @property
+    def volume_size(self) -> tuple[int, int, int]:
+        """The input size of a network for volumes.
+
+        Raises:
+            UsageError: if it is one for images.
+        """
+        if isinstance(self.input_size, tuple):
+            return self.input_size
+        raise UsageError(
+            f"{self.architecture} is a network for images: give an encoder of volumes, such as densenet_3d"
+        )
+
+    @property
+    def at_once(self) -> int:
+        """How many inputs go through the network together when it is not trained: 64, or as many as have their size."""
+        return max(1, min(64, LARGEST_BATCH // int(np.prod(self.input_size)))) if self.network.spatial_dims == 3 else 64
 
     @property
     def name(self) -> str:

@@ -17,6 +17,14 @@ from scoutview.metrics.bootstrap import Interval, paired_difference, patient_boo
 from scoutview.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from scoutview.metrics.classification import evaluate_scores
 from scoutview.metrics.convergence import SpeedUp, own_speed_up, speed_up, steps_to
+from scoutview.metrics.detection import (
+    ClassBoxes,
+    case_errors,
+    case_table,
+    evaluate_detections,
+    hits_of_class,
+    mean_froc,
+)
 from scoutview.metrics.dice import dice, dice_interval, overlaps
 from scoutview.metrics.froc import (
     Hits,
@@ -32,6 +40,7 @@ from scoutview.metrics.paired import PairedTest, froc_test, paired_test
 from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes, robustness_draws
 
 __all__ = [
+    "ClassBoxes",
     "Hits",
     "Interval",
     "MatchingRule",
@@ -42,8 +51,11 @@ __all__ = [
     "average_precision",
     "box_plot",
     "brier_score",
+    "case_errors",
+    "case_table",
     "dice",
     "dice_interval",
+    "evaluate_detections",
     "evaluate_froc",
     "evaluate_robustness",
     "evaluate_scores",
@@ -53,8 +65,10 @@ __all__ = [
     "froc_score",
     "froc_sensitivities",
     "froc_test",
+    "hits_of_class",
     "knn_scores",
     "macro_auc",
+    "mean_froc",
     "overlaps",
     "own_speed_up",
     "paired_difference",

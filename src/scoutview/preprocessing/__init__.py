@@ -6,7 +6,7 @@ for 3D networks has a way of its own: HU and an affine in, the brain as 40 x 224
 
 from scoutview.preprocessing.brain_box import Box, FindBox, NoBrainError, brain_box
 from scoutview.preprocessing.head_ct import HEAD_SHAPE, HeadVolume, head_volume
-from scoutview.preprocessing.resample import Grid, resample
+from scoutview.preprocessing.resample import Grid, resample, window_weights
 from scoutview.preprocessing.unit_range import Calibration, Preprocessing, calibration_of, preprocess
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "head_volume",
     "preprocess",
     "resample",
+    "window_weights",
 ]

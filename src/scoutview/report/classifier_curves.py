@@ -13,7 +13,8 @@ from scoutview.report.read import listing, mapping, number
 from scoutview.report.svg import INKS, figure, inline
 from scoutview.report.wording import score
 
-_SIDE = 235.0  # points
+SIDE = 235.0
+"""Of a square panel, in points."""
 
 
 def class_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
@@ -22,8 +23,8 @@ def class_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
     for index, (name, curves) in enumerate(mapping(evaluation.get("curves")).items()):
         found = mapping(mapping(evaluation.get("per_class")).get(name))
         positives, images = number(found.get("positives")), number(found.get("images"))
-        roc = _pairs(curves, "false_positive_rate", "true_positive_rate")
-        recall = _pairs(curves, "recall", "precision")
+        roc = pairs(curves, "false_positive_rate", "true_positive_rate")
+        recall = pairs(curves, "recall", "precision")
         if roc:
             panels.append(
                 Panel(
@@ -47,7 +48,8 @@ def class_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
     return panels
 
 
-def _pairs(curves: Any, x: str, y: str) -> list[tuple[float, float]]:
+def pairs(curves: Any, x: str, y: str) -> list[tuple[float, float]]:
+    """The points of a curve of evaluation.json whose two figures are numbers."""
     columns = zip(listing(mapping(curves).get(x)), listing(mapping(curves).get(y)), strict=False)
     pairs = [(number(a), number(b)) for a, b in columns]
     return [(a, b) for a, b in pairs if a is not None and b is not None]
@@ -57,8 +59,8 @@ def _square(
     name: str, points: Sequence[tuple[float, float]], axis_names: tuple[str, str], level: float | None, prefix: str
 ) -> Markup:
     """A curve in the unit square with its chance line: the diagonal where `level` is None."""
-    drawing, axes = figure(_SIDE, _SIDE)
-    drawing.subplots_adjust(left=44 / _SIDE, right=0.97, bottom=36 / _SIDE, top=0.97)
+    drawing, axes = figure(SIDE, SIDE)
+    drawing.subplots_adjust(left=44 / SIDE, right=0.97, bottom=36 / SIDE, top=0.97)
     chance = (0.0, 1.0) if level is None else (level, level)
     axes.plot((0, 1), chance, color=INKS["quiet"], linewidth=0.8, linestyle=(0, (4, 3)))
     x, y = np.asarray(points).T

@@ -115,6 +115,12 @@ def training_panels(run: Run, prefix: str) -> list[Panel]:
             of_run("validation_auc", run.validations),
             Reference(0.5, "chance"),
         ),
+        Plot(
+            "Validation fROC",
+            "Mean sensitivity at nine points, IoU 0.1, on the validation images.",
+            of_run("validation_froc", run.validations),
+            Reference(0.0, ""),
+        ),
         *([] if colours else [Plot("Training loss", "On the training batches.", of_run("loss"))]),
         Plot("Learning rate", "As scheduled.", of_run("learning_rate"), Reference(0.0, "")),
         Plot("Images per second", "Over all processes.", of_run("images_per_second"), Reference(0.0, "")),

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from scoutview.errors import UsageError
 from scoutview.report.classifier_curves import class_panels
 from scoutview.report.curves import training_panels
+from scoutview.report.froc_curves import froc_panels
 from scoutview.report.intervals import Estimates, common_span, interval_plot
 from scoutview.report.read import Run, listing, mapping, read_run
 from scoutview.report.sheets import data_uri
@@ -138,10 +139,12 @@ def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | 
         ),
         default=0,
     )
+    unit = evaluation.get("unit", "image")
+    over = evaluation.get("figures_of", "mean over classes" if len(classes) > 1 else "")
     return {
         "scores": Table(
-            f"{evaluation.get('split', 'test')} images: {count(evaluation.get('n_images'))} of "
-            f"{count(evaluation.get('n_patients'))} patients" + (", mean over classes" if len(classes) > 1 else ""),
+            f"{evaluation.get('split', 'test')} {unit}s: {count(evaluation.get('n_images'))} of "
+            f"{count(evaluation.get('n_patients'))} patients" + (f", {over}" if over else ""),
             ("measure", "value [95% interval]"),
             score_rows(evaluation),
         ),
@@ -160,7 +163,7 @@ def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | 
             ],
         ),
         "dropped": dropped,
-        "panels": class_panels(evaluation, f"{prefix}-class"),
+        "panels": class_panels(evaluation, f"{prefix}-class") + froc_panels(evaluation, f"{prefix}-froc"),
     }
 
 

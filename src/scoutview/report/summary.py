@@ -85,8 +85,15 @@ def last_figures(run: Run) -> list[list[str]]:
 def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the evaluation's table: measure, all classes; one per measure that is there."""
     metrics = mapping(evaluation.get("metrics"))
-    names = {"auc": "AUC", "ap": "average precision", "accuracy": f"accuracy at threshold {_threshold(metrics)}"}
-    names["dice"] = "Dice of the predicted masks"
+    names = {
+        "auc": "AUC",
+        "ap": "average precision",
+        "accuracy": f"accuracy at threshold {_threshold(metrics)}",
+        "dice": "Dice of the predicted masks",
+        "froc_iou_0.1": "mean fROC sensitivity, IoU 0.1",
+        "froc_iou_0.5": "mean fROC sensitivity, IoU 0.5",
+        "froc_center_in_box": "mean fROC sensitivity, centre in the box",
+    }
     return [[text, estimate(metrics[key])] for key, text in names.items() if key in metrics]
 
 
@@ -132,12 +139,16 @@ def _evaluated(evaluation: Mapping[str, Any]) -> list[str]:
     metrics = mapping(evaluation.get("metrics"))
     if not metrics:
         return ["There are no test figures."]
-    auc, accuracy = mapping(metrics.get("auc")), mapping(metrics.get("accuracy"))
+    auc, froc = mapping(metrics.get("auc")), metrics.get("froc_iou_0.1")
+    last = (
+        f"accuracy {estimate(metrics.get('accuracy'))} at threshold {_threshold(metrics)}"
+        if froc is None
+        else f"a mean fROC sensitivity of {estimate(froc)} at IoU 0.1"
+    )
     told = [
-        f"On {count(evaluation.get('n_images'))} {evaluation.get('split', 'test')} images of "
-        f"{count(evaluation.get('n_patients'))} patients it reaches AUC {estimate(auc)}, "
-        f"AP {estimate(metrics.get('ap'))} and accuracy {estimate(accuracy)} at threshold "
-        f"{_threshold(metrics)}."
+        f"On {count(evaluation.get('n_images'))} {evaluation.get('split', 'test')} {evaluation.get('unit', 'image')}s "
+        f"of {count(evaluation.get('n_patients'))} patients it reaches AUC {estimate(auc)}, "
+        f"AP {estimate(metrics.get('ap'))} and {last}."
     ]
     low = number(auc.get("low"))
     if number(auc.get("value")) is None:

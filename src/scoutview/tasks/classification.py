@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoutview.batches import Archive
+from scoutview.batches import Cases
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
 from scoutview.metrics import roc_auc
 from scoutview.tasks.finetuning import ENCODER, FinetuneSettings, finetune_task
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.inputs import Inputs, inputs_for
 from scoutview.tasks.labels import Targets
 from scoutview.training import RunFolder
-
-
-class Inputs(Protocol):
-    """Where network inputs come from."""
-
-    def batch(self, indices: Sequence[int]) -> Tensor:
-        """[image, 1, row, column], or of volumes [volume, 1, slice, row, column], in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class Classification:
 
 
 def finetune_classification(
-    archive: Archive,
+    cases: Cases,
     encoder: Encoder,
     labels: Sequence[str],
     train: Targets,
@@ -97,14 +89,14 @@ def finetune_classification(
 ) -> Classifier:
     """Train on `train`, watch the macro AUC on `validation`, return the weights of its best step.
 
-    Goes on from the newest checkpoint of the run. A pure function of its arguments on one device. inputs: of this
-    archive at the encoder's size, if the caller has read them already.
+    Goes on from the newest checkpoint of the run. A pure function of its arguments on one device. inputs: of these
+    cases at the encoder's size, if the caller has read them already.
 
     Raises:
         UsageError: if a part has no image.
     """
     model = new_classifier(encoder, labels, train, validation, settings.seed)
-    inputs = inputs or NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
+    inputs = inputs or inputs_for(encoder, cases)
     finetune_task(Classification(model, inputs, train, validation, settings, device), settings, run, device)
     return model
 
@@ -119,7 +111,10 @@ def new_classifier(
     """
     for name, part in (("train", train), ("validation", validation)):
         if not part.indices:
-            raise UsageError(f"no image with {', '.join(labels)} is in split {name}: label more, or set a split column")
+            unit = "image" if encoder.network.spatial_dims == 2 else "volume"
+            raise UsageError(
+                f"no {unit} with {', '.join(labels)} is in split {name}: label more, or set a split column"
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = nn.Linear(encoder.network.features, len(train.classes))
@@ -180,12 +175,10 @@ def augment(images: Tensor, settings: FinetuneSettings, generator: np.random.Gen
 
 
 @torch.inference_mode()
-def predict(
-    model: Classifier, inputs: Inputs, indices: Sequence[int], device: str, batch: int = 64
-) -> npt.NDArray[np.float64]:
-    """Probabilities [image, class]: softmax over exclusive classes, else a sigmoid each."""
+def predict(model: Classifier, inputs: Inputs, indices: Sequence[int], device: str) -> npt.NDArray[np.float64]:
+    """Probabilities [image or volume, class]: softmax over exclusive classes, else a sigmoid each."""
     model.train(False)
-    scores = []
+    scores, batch = [], model.encoder.at_once
     for first in range(0, len(indices), batch):
         logits = model.logits(inputs.batch(indices[first : first + batch]).to(device)).double()
         scores.append((logits.softmax(1) if model.exclusive else logits.sigmoid()).cpu().numpy())

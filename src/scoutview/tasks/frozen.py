@@ -16,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from scoutview.encoders import Encoder
 from scoutview.metrics import knn_scores
 from scoutview.tasks.classification import mean_auc
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.inputs import Inputs
 
 RAW_SIZE = 32
 """Raw pixels are compared as 32 x 32 images."""
-BATCH = 64
+RAW_VOLUME = (8, 16, 16)
+"""Of volumes as so many slices, rows and columns."""
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Inverse regularisation of the logistic regression."""
 
@@ -29,16 +30,16 @@ Columns = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 
 
-def frozen_features(encoder: Encoder, inputs: NetworkInputs, indices: Sequence[int], device: str) -> Features:
-    """Features [image, F] of archive images, in evaluation mode."""
-    network = encoder.network.to(device).eval()
-    parts = [indices[first : first + BATCH] for first in range(0, len(indices), BATCH)]
+def frozen_features(encoder: Encoder, inputs: Inputs, indices: Sequence[int], device: str) -> Features:
+    """Features [image, F] of images or volumes of an archive, in evaluation mode."""
+    network, step = encoder.network.to(device).eval(), encoder.at_once
+    parts = [indices[first : first + step] for first in range(0, len(indices), step)]
     with torch.inference_mode():
         return torch.cat([network(inputs.batch(part).to(device)).cpu() for part in parts]).float().numpy()
 
 
-def raw_pixels(inputs: NetworkInputs, indices: Sequence[int]) -> Features:
-    """Pixels [image, row x column] as features: what a probe must beat to have needed a network."""
+def raw_pixels(inputs: Inputs, indices: Sequence[int]) -> Features:
+    """Pixels [image, (slice x) row x column] as features: what a probe must beat to have needed a network."""
     return inputs.batch(indices).flatten(1).numpy()
 
 

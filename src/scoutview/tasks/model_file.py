@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,7 @@ from scoutview.errors import UsageError
 from scoutview.files import replacing
 from scoutview.tasks.classification import Classification, Classifier, new_classifier
 from scoutview.tasks.finetuning import FinetuneSettings, Job
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.tasks.labels import class_targets
 
 
@@ -28,27 +28,30 @@ def classification_job(
     Raises:
         UsageError: if a label is missing or cannot be learnt, or a split has none of it.
     """
-    train = class_targets(archive, labels, ("train",))
-    validation = class_targets(archive, labels, ("validation",), train.classes)
+    cases = cases_for(encoder, archive)
+    train = class_targets(cases, labels, ("train",))
+    validation = class_targets(cases, labels, ("validation",), train.classes)
     model = new_classifier(encoder, labels, train, validation, settings.seed)
-    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
     return Job(
-        task=Classification(model, inputs, train, validation, settings, device),
+        task=Classification(model, inputs_for(encoder, cases), train, validation, settings, device),
         settings=settings,
-        cases=f"{len(train.indices)} labelled images, {len(validation.indices)} for validation",
+        cases=f"{len(train.indices)} labelled {cases.unit}s, {len(validation.indices)} for validation",
         labels=tuple(labels),
         save=lambda run: save_classifier(model, run),
     )
 
 
-def save_classifier(model: Classifier, run: Path) -> None:
-    """Write encoder.safetensors and head.safetensors into a run folder."""
+def save_classifier(
+    model: Classifier, run: Path, task: str = "classification", more: Mapping[str, str] | None = None
+) -> None:
+    """Write encoder.safetensors and head.safetensors into a run folder; `more` is kept with the head's metadata."""
     save_encoder(model.encoder, run / "encoder.safetensors")
     metadata = {
-        "task": "classification",
+        "task": task,
         "labels": json.dumps(model.labels),
         "classes": json.dumps(model.classes),
         "exclusive": json.dumps(model.exclusive),
+        **(more or {}),
     }
     with replacing(run / "head.safetensors") as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, untrained_encoder
 from scoutview.metrics import knn_scores, macro_auc, patient_bootstrap
-from scoutview.tasks.frozen import RAW_SIZE, frozen_features, linear_scores, raw_pixels
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.frozen import RAW_SIZE, RAW_VOLUME, frozen_features, linear_scores, raw_pixels
+from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.training import label_task
 
 
@@ -23,11 +24,13 @@ def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> d
     Raises:
         UsageError: if the label has too few images in a split.
     """
-    test = label_task(archive, name, ("train",), ("test",))
-    validation = label_task(archive, name, ("train",), ("validation",))
+    cases = cases_for(encoder, archive)
+    test = label_task(cases, name, ("train",), ("test",))
+    validation = label_task(cases, name, ("train",), ("validation",))
     untrained = untrained_encoder(encoder.architecture, encoder.input_size, encoder.preprocessing)
-    inputs = NetworkInputs(archive, encoder.preprocessing, encoder.image_side)
-    raw = NetworkInputs(archive, encoder.preprocessing, RAW_SIZE)
+    inputs = inputs_for(encoder, cases)
+    small = RAW_SIZE if encoder.network.spatial_dims == 2 else RAW_VOLUME
+    raw = inputs_for(replace(encoder, input_size=small), cases)
     parts = (test.bank, validation.query, test.query)
     kinds = [
         ("this encoder", [frozen_features(encoder, inputs, part, device) for part in parts]),
@@ -35,7 +38,7 @@ def probe_label(archive: Archive, encoder: Encoder, name: str, device: str) -> d
         ("raw pixels", [raw_pixels(raw, part) for part in parts]),
     ]
     classes = np.eye(len(test.classes), dtype=np.float32)
-    patients = archive.patients(test.query)
+    patients = cases.patients(test.query)
     rows = []
     for kind, (bank, chosen_on, query) in kinds:
         neighbours = knn_scores(bank, test.bank_targets, query, len(test.classes))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoutview.batches import Archive, read_unit_image
+from scoutview.batches import Archive, Cases, read_unit_image
 from scoutview.encoders import Encoder, embed_images
 from scoutview.errors import UsageError
 from scoutview.metrics import knn_scores, macro_auc
@@ -34,30 +34,30 @@ class LabelTask:
 
 
 def label_task(
-    archive: Archive, name: str, bank_splits: Sequence[str], query_splits: Sequence[str], most: int | None = None
+    cases: Cases, name: str, bank_splits: Sequence[str], query_splits: Sequence[str], most: int | None = None
 ) -> LabelTask:
-    """Prepare a label for probing; images of several modalities are an error, so name one label per modality.
+    """Prepare a label of images or volumes for probing; several modalities are an error: name one label each.
 
     most: keep at most this many images in the bank and in the query, an even choice in the order of their ids.
 
     Raises:
         UsageError: if either part has too few images or a single class.
     """
-    known = archive.labelled(name)
-    modalities = sorted({archive.rows[index].modality for index in known})
+    known = cases.labelled(name)
+    modalities = sorted({cases.modality_of(index) for index in known})
     if len(modalities) > 1:
-        raise UsageError(f"label {name!r} is on images of {', '.join(modalities)}: use one name per modality")
-    bank = _thinned(archive.labelled(name, bank_splits), most)
-    query = _thinned(archive.labelled(name, query_splits), most)
-    values = archive.label_values(name, bank)
+        raise UsageError(f"label {name!r} is on {cases.unit}s of {', '.join(modalities)}: use one name per modality")
+    bank = _thinned(cases.labelled(name, bank_splits), most)
+    query = _thinned(cases.labelled(name, query_splits), most)
+    values = cases.label_values(name, bank)
     classes = tuple(sorted(set(values)))
-    query = [index for index in query if archive.labels[name][archive.rows[index].image] in classes]
-    query_values = archive.label_values(name, query)
+    query = [index for index, value in zip(query, cases.label_values(name, query), strict=True) if value in classes]
+    query_values = cases.label_values(name, query)
     if len(classes) < 2 or len(set(query_values)) < 2 or len(query) < FEWEST_QUERIES:
         raise UsageError(
-            f"label {name!r} has {len(bank)} images of {len(classes)} classes in {'+'.join(bank_splits)} and "
+            f"label {name!r} has {len(bank)} {cases.unit}s of {len(classes)} classes in {'+'.join(bank_splits)} and "
             f"{len(query)} of {len(set(query_values))} in {'+'.join(query_splits)}: "
-            f"two classes in both and {FEWEST_QUERIES} images to ask about are needed"
+            f"two classes in both and {FEWEST_QUERIES} {cases.unit}s to ask about are needed"
         )
     number = {value: place for place, value in enumerate(classes)}
     return LabelTask(

@@ -6,6 +6,7 @@ of volumes [view, volume, 1, slice, row, column].
 
 from scoutview.views.canvas import Canvas, canvas_of, layout
 from scoutview.views.depth import VolumeDepth
+from scoutview.views.network_input import network_input, network_slices
 from scoutview.views.parameters import (
     DepthParameters,
     ReferenceEnergies,
@@ -20,7 +21,7 @@ from scoutview.views.parameters import (
 from scoutview.views.photo import PhotoParameters, augment_photo, draw_photo
 from scoutview.views.reduced import on_reduced, read_level
 from scoutview.views.render import ViewBatch, VolumeBatch, render_views
-from scoutview.views.rescale import image_coefficients, network_input, rescale
+from scoutview.views.rescale import image_coefficients, rescale
 
 __all__ = [
     "Canvas",
@@ -43,6 +44,7 @@ __all__ = [
     "largest_scale",
     "layout",
     "network_input",
+    "network_slices",
     "on_reduced",
     "read_level",
     "render_views",

@@ -40,17 +40,3 @@ def rescale(image: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDAr
     size = np.sqrt(rows * columns / (old_rows * old_columns))
     result: npt.NDArray[np.float32] = (fft.idctn(padded, norm="ortho") * size).astype(np.float32)
     return result
-
-
-def network_input(image: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """The whole image [row, column] in [0, 1] as a square [size, size]: the long side fills it, the rest is 0.
-
-    This is what embed, probe, finetune and predict show to the network.
-    """
-    scale = size / max(image.shape)
-    rows = max(1, round(image.shape[0] * scale))
-    columns = max(1, round(image.shape[1] * scale))
-    square = np.zeros((size, size), dtype=np.float32)
-    top, left = (size - rows) // 2, (size - columns) // 2
-    square[top : top + rows, left : left + columns] = rescale(image, rows, columns).clip(0.0, 1.0)
-    return square

@@ -41,11 +41,15 @@ class DetectionLoss:
         return total / torch.as_tensor(positives, dtype=total.dtype, device=total.device).clamp_min(1)
 
 
-def detection_loss(outputs: HeadOutputs, targets: DetectionTargets) -> DetectionLoss:
-    """The loss of a batch. Without any box it still has a gradient, of 0, for every part of the head."""
+def detection_loss(outputs: HeadOutputs, targets: DetectionTargets, weights: Tensor | None = None) -> DetectionLoss:
+    """The loss of a batch. Without any box it still has a gradient, of 0, for every part of the head.
+
+    weights [image, class]: what the class counts at the locations of the image, 0 where it is not known whether the
+    image has it; 1 throughout without them.
+    """
     positive = targets.classes != NOTHING
     return DetectionLoss(
-        classification=focal_loss(outputs.logits, targets.classes),
+        classification=focal_loss(outputs.logits, targets.classes, weights),
         box=box_loss(outputs.distances[positive], targets.distances[positive]),
         centerness=F.binary_cross_entropy_with_logits(
             outputs.centerness[positive], targets.centerness[positive], reduction="sum"
@@ -54,15 +58,18 @@ def detection_loss(outputs: HeadOutputs, targets: DetectionTargets) -> Detection
     )
 
 
-def focal_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Sum of -alpha_t (1 - p_t)^gamma log p_t over locations and classes (Lin et al. 2017, Eq. 5).
+def focal_loss(logits: Tensor, classes: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of -alpha_t (1 - p_t)^gamma log p_t over images, locations and classes (Lin et al. 2017, Eq. 5).
 
-    logits [..., class]; classes [...], `NOTHING` where none is right.
+    logits [image, location, class]; classes [image, location], `NOTHING` where none is right; weights [image, class]
+    multiply the terms.
     """
     right = classes[..., None] == torch.arange(logits.shape[-1], device=logits.device)
     # With the logit turned so that p_t is its sigmoid, nothing overflows.
     turned = torch.where(right, logits, -logits)
     weight = torch.where(right, ALPHA, 1 - ALPHA)
+    if weights is not None:
+        weight = weight * weights[:, None]
     return -(weight * torch.sigmoid(-turned) ** GAMMA * F.logsigmoid(turned)).sum()
 
 

@@ -1,0 +1,99 @@
+"""A detector from boxes to disk: its training, its encoder file, and pyramid and head beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from scoutview.batches import Archive
+from scoutview.encoders import Encoder, load_encoder, save_encoder
+from scoutview.errors import UsageError
+from scoutview.files import replacing
+from scoutview.tasks.detection.cases import read_findings
+from scoutview.tasks.detection.task import Detection, DetectionSettings, Detector, new_detector
+from scoutview.tasks.finetuning import Job
+from scoutview.tasks.inputs import NetworkInputs
+
+TASK = "chest_detection"
+PARTS = ("pyramid", "head")
+
+
+def detection_job(
+    archive: Archive, encoder: Encoder, labels: Sequence[str], settings: DetectionSettings, device: str
+) -> Job:
+    """Training of a detector on the boxes of an archive's radiographs; all classes with boxes where none is named.
+
+    Raises:
+        UsageError: if a class has no box to learn from, there is none in the validation split, or the encoder is no
+            ResNet.
+    """
+    findings = read_findings(archive)
+    drawn = findings.drawn(archive, ("train",))
+    classes = tuple(labels) or drawn
+    missing = sorted(set(classes) - set(drawn))
+    if missing or not classes:
+        what = f"no box of {missing[0]!r}" if missing else "no box at all"
+        raise UsageError(
+            f"{what} is in a radiograph of split train; boxes there: {', '.join(drawn) or 'none'} "
+            "(add some with scoutview label)"
+        )
+    train, validation = (findings.cases(archive, classes, (split,)) for split in ("train", "validation"))
+    if validation.empty == len(validation.indices):
+        raise UsageError(f"no box of {', '.join(classes)} is in split validation: add some, or set a split column")
+    model = new_detector(encoder, classes, settings.input_size, settings.width, settings.depth, settings.seed)
+    inputs = NetworkInputs(archive, encoder.preprocessing, settings.input_size)
+    count = len(train.indices)
+    return Job(
+        task=Detection(model, inputs, train, validation, settings, device),
+        settings=settings,
+        cases=f"{count} radiographs, {train.empty} of them without a box, {len(validation.indices)} for validation",
+        labels=classes,
+        save=lambda run: save_detector(model, run),
+    )
+
+
+def save_detector(model: Detector, run: Path) -> None:
+    """Write encoder.safetensors and head.safetensors, with pyramid and head, into a run folder."""
+    save_encoder(model.encoder, run / "encoder.safetensors")
+    metadata = {
+        "task": TASK,
+        "classes": json.dumps(model.classes),
+        "input_size": str(model.input_size),
+        "width": str(model.width),
+        "depth": str(model.depth),
+    }
+    weights = {
+        f"{part}.{name}": value.detach().cpu().contiguous()
+        for part in PARTS
+        for name, value in model.network.get_submodule(part).state_dict().items()
+    }
+    with replacing(run / "head.safetensors") as temporary:
+        save_file(weights, temporary, metadata=metadata)
+
+
+def load_detector(run: Path) -> Detector:
+    """Load what `save_detector` wrote.
+
+    Raises:
+        UsageError: if the run holds no finished detector, or it is damaged.
+    """
+    path = run / "head.safetensors"
+    if not path.is_file():
+        raise UsageError(f"{run} holds no detector: make one with scoutview finetune {TASK}")
+    encoder = load_encoder(run)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        sizes = (int(metadata[name]) for name in ("input_size", "width", "depth"))
+        model = new_detector(encoder, tuple(json.loads(metadata["classes"])), *sizes)
+        for part in PARTS:
+            own = {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
+            model.network.get_submodule(part).load_state_dict(own)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{path} is damaged or does not fit its encoder ({error}): fine-tune again") from error
+    return model

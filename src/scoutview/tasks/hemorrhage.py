@@ -1,0 +1,279 @@
+"""Haemorrhage on head CT volumes (spec section 6): of a volume, of five types, and of each slice, by one network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from scoutview.batches import Archive, LabelledVolumes
+from scoutview.encoders import Encoder
+from scoutview.errors import UsageError
+from scoutview.metrics import evaluate_scores, roc_auc
+from scoutview.preprocessing import NoBrainError
+from scoutview.tasks.classification import (
+    Classifier,
+    augment,
+    class_weights,
+    classification_loss,
+    mean_auc,
+    new_classifier,
+    predict,
+)
+from scoutview.tasks.finetuning import ENCODER, FinetuneSettings, Job
+from scoutview.tasks.inputs import VolumeInputs, volume_reader
+from scoutview.tasks.labels import NEGATIVE, POSITIVE, Targets
+from scoutview.tasks.model_file import load_classifier, save_classifier
+
+TASK = "hemorrhage_volume"
+TYPES = ("subarachnoid", "subdural", "epidural", "intraventricular", "intraparenchymal")
+
+Head = Literal["volume", "types", "slices"]
+HEADS: tuple[Head, ...] = ("volume", "types", "slices")
+
+
+@dataclass(frozen=True)
+class HemorrhageSettings(FinetuneSettings):
+    """How a model for haemorrhage is fine-tuned, and on which labels.
+
+    Attributes:
+        batch_size: volumes per step.
+        heads: what is learnt, all with one weight; the first of volume, types and slices that is there is watched.
+        volume_label: whether there is any haemorrhage in a volume.
+        type_labels: which types of it there are in a volume.
+        slice_label: whether there is any in a slice; labels of whole series say nothing about slices.
+    """
+
+    batch_size: int = 8
+    heads: tuple[Head, ...] = HEADS
+    volume_label: str = "hemorrhage"
+    type_labels: tuple[str, ...] = TYPES
+    slice_label: str = "hemorrhage"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.heads or len(set(self.heads)) < len(self.heads) or not set(self.heads) <= set(HEADS):
+            raise UsageError(f"heads {list(self.heads)}: name some of {', '.join(HEADS)}, each once")
+        if "types" in self.heads and not self.type_labels:
+            raise UsageError("type_labels is empty: name labels of types, or leave types out of heads")
+
+    def columns(self, depth: int) -> dict[str, list[str]]:
+        """head -> names of its outputs, in the order in which they lie in the model's; depth: slices of its input."""
+        names = {"volume": ["volume"], "types": [*self.type_labels], "slices": [f"slice {n + 1}" for n in range(depth)]}
+        return {head: names[head] for head in HEADS if head in self.heads}
+
+
+@dataclass(frozen=True)
+class Hemorrhage:
+    """The model to the loop of `finetune_task`; see `Task`.
+
+    model: one linear layer with the outputs of all heads. parts: where each head's lie.
+    """
+
+    model: Classifier
+    inputs: VolumeInputs
+    train: Targets
+    validation: Targets
+    parts: Mapping[str, slice]
+    settings: HemorrhageSettings
+    device: str
+
+    @property
+    def cases(self) -> int:
+        """Labelled training volumes."""
+        return len(self.train.indices)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Encoder and heads."""
+        return {ENCODER: self.model.encoder.network, "head": self.model.head}
+
+    def loss(self, cases: Sequence[int], generator: np.random.Generator) -> Tensor:
+        """The sum of the heads' losses on augmented volumes."""
+        volumes = self.inputs.batch([self.train.indices[case] for case in cases]).to(self.device)
+        logits = self.model.logits(augment(volumes, self.settings, generator))
+        targets = torch.from_numpy(self.train.values[list(cases)]).to(self.device)
+        weights = class_weights(self.train).to(self.device) if self.settings.class_weights else None
+        return hemorrhage_loss(logits, targets, self.parts, weights)
+
+    def validate(self) -> dict[str, float]:
+        """The AUC of every head."""
+        scores = predict(self.model, self.inputs, self.validation.indices, self.device)
+        return {f"{head}_auc": _auc(head, scores, self.validation.values, part) for head, part in self.parts.items()}
+
+
+def hemorrhage_loss(
+    logits: Tensor, targets: Tensor, parts: Mapping[str, slice], weights: Tensor | None = None
+) -> Tensor:
+    """The sum over heads of the mean binary cross-entropy of a head's known outputs.
+
+    targets [volume, output] in {0, 1}, NaN where unknown, as slices are that lie in the padding.
+    """
+    losses = [
+        classification_loss(logits[:, part], targets[:, part], False, None if weights is None else weights[:, part])
+        for part in parts.values()
+    ]
+    return torch.stack(losses).sum()
+
+
+def _auc(head: str, scores: npt.NDArray[np.float64], values: npt.NDArray[np.float32], part: slice) -> float:
+    """Of a head: the mean over types, or over all slices of all volumes together."""
+    if head != "slices":
+        return mean_auc(scores[:, part], values[:, part])
+    known = ~np.isnan(values[:, part])
+    area = roc_auc(scores[:, part][known], values[:, part][known] > 0.5)
+    return area if area == area else 0.0
+
+
+def hemorrhage_targets(
+    cases: LabelledVolumes, inputs: VolumeInputs, settings: HemorrhageSettings, split: str
+) -> tuple[Targets, int]:
+    """(targets of the volumes of a split, how many were left out because no brain was found).
+
+    A slice of the input is positive if a stored slice that it shows is, unknown if none is and one is not labelled, and
+    if it shows none.
+
+    Raises:
+        UsageError: if a label is missing or has values other than 0 and 1.
+    """
+    columns = settings.columns(inputs.size[0])
+    names = {"volume": (settings.volume_label,), "types": settings.type_labels, "slices": ()}
+    known = {name: cases.labelled(name, (split,)) for head in columns for name in names[head]}
+    candidates = {index for found in known.values() for index in found}
+    if "slices" in columns:
+        candidates |= set(cases.labelled(settings.slice_label, (split,)))
+    said = {name: dict(zip(found, cases.label_values(name, found), strict=True)) for name, found in known.items()}
+    indices, rows = [], []
+    for index in sorted(candidates):
+        try:
+            shown = inputs.shown_slices(index)
+        except NoBrainError:
+            continue
+        row = [_number(said[name].get(index), name) for head in columns for name in names[head]]
+        if "slices" in columns:
+            stored = [_number(v, settings.slice_label) for v in cases.slice_values(settings.slice_label, index)]
+            row += slice_targets(np.array(stored), shown).tolist()
+        indices.append(index)
+        rows.append(row)
+    classes = tuple(name for part in columns.values() for name in part)
+    values = np.array(rows, dtype=np.float32).reshape(len(rows), len(classes))
+    return Targets(classes, False, tuple(indices), values), len(candidates) - len(indices)
+
+
+def _number(value: str | None, name: str) -> float:
+    if value not in (POSITIVE, NEGATIVE, None):
+        raise UsageError(f"label {name!r} has the value {value!r}: haemorrhage needs 0 and 1")
+    return float("nan") if value is None else float(value)
+
+
+def slice_targets(stored: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Targets [slice of the input] from those of stored slices and which of them each shows; see `WholeVolume`."""
+    positive = (shown & (stored == 1)).any(1)
+    unknown = (shown & np.isnan(stored)).any(1) | ~shown.any(1)
+    return np.where(positive, 1.0, np.where(unknown, np.nan, 0.0))
+
+
+def hemorrhage_job(
+    archive: Archive, encoder: Encoder, labels: Sequence[str], settings: FinetuneSettings, device: str
+) -> Job:
+    """Training on the head CT volumes of an archive; an encoder that was not pretrained on volumes sees heads, too.
+
+    Raises:
+        UsageError: if the encoder is one of images, a label is missing, or a split has no volume.
+    """
+    assert isinstance(settings, HemorrhageSettings)
+    if labels:
+        raise UsageError(f"{TASK} takes its labels by --volume-label, --type-labels and --slice-label, not by --label")
+    cases, inputs = _read(archive, encoder)
+    (train, without), (validation, more) = (
+        hemorrhage_targets(cases, inputs, settings, split) for split in ("train", "validation")
+    )
+    names = _label_names(settings)
+    model = new_classifier(encoder, names, train, validation, settings.seed)
+    left_out = f"; {without + more} in which no brain is found are left out" if without + more else ""
+    told: dict[str, Any] = {"heads": settings.heads, "type_labels": settings.type_labels}
+    told |= {"volume_label": settings.volume_label, "slice_label": settings.slice_label}
+    parts = _parts(settings, inputs.size[0])
+    return Job(
+        task=Hemorrhage(model, inputs, train, validation, parts, settings, device),
+        settings=settings,
+        cases=f"{len(train.indices)} labelled volumes, {len(validation.indices)} for validation{left_out}",
+        labels=names,
+        save=lambda run: save_classifier(model, run, TASK, {"settings": json.dumps(told)}),
+    )
+
+
+def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, Any]:
+    """The content of evaluation.json: figures of the first head, AUCs of the others, all by output in `per_class`.
+
+    Slices are taken all together, as one class "slices".
+
+    Raises:
+        UsageError: if the run holds no finished model, or the test split no volume for it.
+    """
+    model = load_classifier(run)
+    with safe_open(run / "head.safetensors", framework="pt") as file:
+        settings = _settings(json.loads(file.metadata()["settings"]))
+    cases, inputs = _read(archive, model.encoder)
+    targets, left_out = hemorrhage_targets(cases, inputs, settings, "test")
+    if not targets.indices:
+        raise UsageError(f"no volume with {', '.join(model.labels)} is in the test split")
+    model.encoder.network.to(device)
+    model.head.to(device)
+    scores = predict(model, inputs, targets.indices, device)
+    found = {}
+    for head, part in _parts(settings, inputs.size[0]).items():
+        mine, values, patients = scores[:, part], targets.values[:, part], cases.patients(targets.indices)
+        names = settings.columns(inputs.size[0])[head]
+        if head == "slices":
+            names, patients = ["slices"], np.repeat(patients, values.shape[1])
+            mine, values = mine.reshape(-1, 1), values.reshape(-1, 1)
+        if not np.isnan(values).all():
+            found[head] = evaluate_scores(mine, values, patients, names)
+    first, *others = found
+    return {
+        "task": TASK,
+        "label": ", ".join(model.labels),
+        "split": "test",
+        "unit": "slice" if first == "slices" else "volume",
+        "figures_of": first,
+        "without_brain": left_out,
+        "classes": [name for entry in found.values() for name in entry["per_class"]],
+        **found[first],
+        "metrics": {
+            **found[first]["metrics"],
+            **{f"auc of {head}": found[head]["metrics"]["auc"] for head in others},
+        },
+        "per_class": {name: value for entry in found.values() for name, value in entry["per_class"].items()},
+        "curves": {name: value for entry in found.values() for name, value in entry["curves"].items()},
+    }
+
+
+def _settings(told: dict[str, Any]) -> HemorrhageSettings:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+    return HemorrhageSettings(**values)
+
+
+def _read(archive: Archive, encoder: Encoder) -> tuple[LabelledVolumes, VolumeInputs]:
+    size = encoder.volume_size
+    cases = LabelledVolumes.of(archive)
+    return cases, VolumeInputs(volume_reader(encoder, cases, "head"), size)
+
+
+def _parts(settings: HemorrhageSettings, depth: int) -> dict[str, slice]:
+    columns = settings.columns(depth)
+    ends = np.cumsum([len(names) for names in columns.values()]).tolist()
+    return {head: slice(end - len(names), end) for (head, names), end in zip(columns.items(), ends, strict=True)}
+
+
+def _label_names(settings: HemorrhageSettings) -> tuple[str, ...]:
+    """The labels that are used, each once."""
+    names = {"volume": (settings.volume_label,), "types": settings.type_labels, "slices": (settings.slice_label,)}
+    return tuple(dict.fromkeys(name for head in settings.columns(0) for name in names[head]))
