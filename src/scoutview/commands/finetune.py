@@ -66,7 +66,7 @@ def finetune(
     network = find_encoder(encoder, RECIPES.get(task, "small_cpu"))
     job = make_job(task, archive, network, tuple(label or ()), make_settings(task, settings))
     kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": job.task.cases}}
-    manifest = {"command": "finetune", "encoder": encoder, "stores": [kept]}
+    manifest = {"command": "finetune", "encoder": str(encoder), "stores": [kept]}
     if run_job(job, out, task, network.name, manifest):
         print(f"model: {out}")
     else:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scoutview.encoders import Encoder
 from scoutview.encoders.resnet import ResNet
 from scoutview.errors import UsageError
-from scoutview.tasks.classification import class_weights, classification_loss, mean_auc
+from scoutview.tasks.classification import augment, class_weights, classification_loss, mean_auc
 from scoutview.tasks.finetuning import ENCODER, FinetuneSettings
 from scoutview.tasks.labels import Targets
 from scoutview.tasks.metastasis.inputs import CENTRE, SLICES, SliceInputs, augment_both
@@ -79,13 +79,16 @@ class SliceClassification:
     def loss(self, cases: Sequence[int], generator: np.random.Generator) -> Tensor:
         """Binary cross-entropy of augmented slices, whose masks are moved with them."""
         slices, masks = self.train.read(cases)
-        still = torch.zeros(len(slices), 0, *slices.shape[2:]) if masks is None else masks
-        both = augment_both(slices.to(self.device), still.to(self.device), self.settings, generator)
+        inputs = slices.to(self.device)
+        if masks is None:
+            inputs = augment(inputs, self.settings, generator)
+        else:
+            inputs = torch.cat(augment_both(inputs, masks.to(self.device), self.settings, generator), dim=1)
         values = self.train.inputs.cases.targets[:, None]
         targets = Targets((self.model.label,), False, tuple(range(len(values))), values)
         weights = class_weights(targets).to(self.device) if self.settings.class_weights else None
         expected = torch.from_numpy(values[list(cases)]).to(self.device)
-        return classification_loss(self.model.logits(torch.cat(both, dim=1)), expected, False, weights)
+        return classification_loss(self.model.logits(inputs), expected, False, weights)
 
     def validate(self) -> dict[str, float]:
         """The AUC over slices."""

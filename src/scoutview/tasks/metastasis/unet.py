@@ -25,9 +25,7 @@ class UNet(nn.Module):
         super().__init__()
         befores = (channels, *WIDTHS[:-1])
         self.down = nn.ModuleList(_block(before, width) for before, width in zip(befores, WIDTHS, strict=True))
-        self.up = nn.ModuleList(
-            _block(width + below, width) for width, below in pairwise(WIDTHS)
-        )
+        self.up = nn.ModuleList(_block(width + below, width) for width, below in pairwise(WIDTHS))
         self.last = nn.Conv2d(WIDTHS[0], 1, 1)
         nn.init.constant_(self.last.bias, RARE)  # type: ignore[arg-type]
 
