@@ -88,7 +88,7 @@ def test_masks_lie_where_the_image_shows_them_after_scaling(tmp_path: Path) -> N
                 for across in (-1, 0, 1)
             }
             assert min(errors, key=lambda shift: errors[shift]) == (0, 0)
-            assert errors[0, 0] < 0.5 * min(error for shift, error in errors.items() if shift != (0, 0))
+            assert errors[0, 0] < 0.75 * min(error for shift, error in errors.items() if shift != (0, 0))
             assert masks[case].sum() == pytest.approx(shares.sum(), rel=0.15)
 
 
@@ -183,7 +183,8 @@ def test_the_loss_of_masks_equals_a_loop_in_float64() -> None:
         loss = segmentation_loss(ours, torch.tensor(masks[chosen]))
         assert float(loss.detach()) == pytest.approx(expected(logits[chosen], masks[chosen]), rel=1e-12)
         loss.backward()
-        assert ours.grad is not None and bool(torch.isfinite(ours.grad).all())
+        assert ours.grad is not None
+        assert bool(torch.isfinite(ours.grad).all())
 
 
 def test_before_training_the_classifier_is_the_encoder_on_the_centre_slice() -> None:

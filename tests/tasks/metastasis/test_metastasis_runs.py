@@ -195,7 +195,7 @@ def test_damage_is_found(made: tuple[Path, str, Path], tmp_path: Path) -> None:
         evaluate(copy, store)
     network = copy / "stage1" / "fold-2" / "head.safetensors"
     network.write_bytes(network.read_bytes()[:-9])
-    with pytest.raises(UsageError, match="fold-2/head.safetensors is damaged"):
+    with pytest.raises(UsageError, match=r"fold-2/head\.safetensors is damaged"):
         load_segmenters(copy / "stage1")
     network.unlink()
     with pytest.raises(UsageError, match="holds no finished stage 1"):
