@@ -41,9 +41,9 @@ class SliceInputs:
         return torch.from_numpy(np.stack([self._window(case) for case in cases]))
 
     def masks(self, cases: Sequence[int]) -> Tensor:
-        """[case, 1, row, column] in [0, 1]: the share of each pixel that is marked, scaled as the image is."""
+        """[case, 1, row, column] in [0, 1]: the share of each pixel that is marked, on the grid of the image."""
         bitmaps = (cast(npt.NDArray[np.bool_], self.cases.masks.bitmap(self.cases.row(case))) for case in cases)
-        pixels = [network_input(bitmap.astype(np.float32), self.size) for bitmap in bitmaps]
+        pixels = [mask_input(bitmap, self.size) for bitmap in bitmaps]
         return torch.from_numpy(np.stack(pixels)).unsqueeze(1)
 
     def _window(self, case: int) -> Pixels:
@@ -61,6 +61,27 @@ class SliceInputs:
                 found[place] = network_input(slab[place - first], self.size)
                 self.kept.offer((volume.stack, place), found[place], found[place].nbytes)
         return np.stack([found[place] for place in places])
+
+
+def mask_input(bitmap: npt.NDArray[np.bool_], size: int) -> Pixels:
+    """Where `network_input` puts an image [row, column], the share [size, size] of each of its pixels that is marked.
+
+    By area: the cosine transform that scales images rings at the hard edge of a mask.
+    """
+    scale = size / max(bitmap.shape)
+    rows, columns = (max(1, round(side * scale)) for side in bitmap.shape)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    shares = np.zeros((size, size), dtype=np.float32)
+    inner = _coverage(bitmap.shape[0], rows) @ bitmap @ _coverage(bitmap.shape[1], columns).T
+    shares[top : top + rows, left : left + columns] = inner
+    return shares
+
+
+def _coverage(old: int, new: int) -> npt.NDArray[np.float64]:
+    """[new pixel, old pixel]: which share of a new pixel an old one covers, along one axis."""
+    edges, places = np.arange(new + 1)[:, None] * old / new, np.arange(old)
+    overlap = np.minimum(edges[1:], places + 1) - np.maximum(edges[:-1], places)
+    return overlap.clip(0.0, None) * new / old
 
 
 def augment_both(
