@@ -35,12 +35,12 @@ ALONE, HYBRID = "self-supervised", "hybrid"
 SEARCH: dict[str, tuple[float, ...]] = {"learning_rate": (5e-4, 2e-3)}
 
 
-def plan_of(out: Path, store: Path, seeds: int, seed: int = 0) -> StudyPlan:
+def plan_of(out: Path, store: Path, alone: Path, seeds: int, seed: int = 0) -> StudyPlan:
     """The study as it is for one seed, whose hybrid encoder is its own."""
     return StudyPlan(
         stores=(str(store),),
         tasks={label: (label,) for label in LABELS},
-        encoders={ALONE: str(out / "pretraining" / ALONE), HYBRID: str(out / "pretraining" / f"{HYBRID}-{seed}")},
+        encoders={ALONE: str(alone), HYBRID: str(out / "pretraining" / f"{HYBRID}-{seed}")},
         fractions=(FRACTION,),
         seeds=seeds,
         finetune={"head_learning_rate": 2e-3},
@@ -61,7 +61,7 @@ def label_tenths(out: Path, store: Path, seeds: int) -> list[list[str]]:
         known: list[list[str]] = json.loads(file.read_text())
         return known
     pretrain([store], out=out / "shape", recipe="small_cpu", steps=1, probe_every=0, workers=0)
-    plan = plan_of(out, store, seeds)
+    plan = plan_of(out, store, out / "shape", seeds)
     # The study draws the tenth as the fine-tunings will; it needs an encoder of the shape, not a trained one.
     study = Study(StudyPlan(**{**vars(plan), "encoders": {ALONE: str(out / "shape")}, "compare": "all"}), out)
     archive = Archive.open([store])
@@ -90,10 +90,10 @@ def one_pretraining(out: Path, store: Path, name: str, steps: int) -> None:
     pretrain([store], out=out / "pretraining" / name, recipe="small_cpu", **values)
 
 
-def run_cells(out: Path, store: Path, seeds: int, seed: int, cells: Sequence[Cell]) -> None:
+def run_cells(out: Path, store: Path, alone: Path, seeds: int, seed: int, cells: Sequence[Cell]) -> None:
     """Some cells of one seed, in a process of one thread."""
     torch.set_num_threads(1)
-    study = Study(plan_of(out, store, seeds, seed), out)
+    study = Study(plan_of(out, store, alone, seeds, seed), out)
     for cell in cells:
         run_cell(study, cell)
 
@@ -127,6 +127,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="trainings side by side")
+    parser.add_argument(
+        "--alone", type=Path, help="the self-supervised run of as many steps, if methods_2d.py has made it"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     out, store = arguments.out, arguments.out / "store"
@@ -138,10 +141,11 @@ def main() -> None:
     label_tenths(out, store, arguments.seeds)
     command = [sys.executable, __file__, "--out", str(out), "--steps", str(arguments.steps), "--one"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    names = [ALONE, *(f"{HYBRID}-{seed}" for seed in range(arguments.seeds))]
+    alone = arguments.alone or out / "pretraining" / ALONE
+    names = [*([] if arguments.alone else [ALONE]), *(f"{HYBRID}-{seed}" for seed in range(arguments.seeds))]
     with ThreadPoolExecutor(arguments.at_once) as pool:
         list(pool.map(lambda name: subprocess.run([*command, name], env=environment, check=True), names))
-    plan = plan_of(out, store, arguments.seeds)
+    plan = plan_of(out, store, alone, arguments.seeds)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.at_once, mp_context=context) as processes:
         parts = [
@@ -149,7 +153,9 @@ def main() -> None:
             for seed in range(arguments.seeds)
             for task in plan.tasks
         ]
-        futures = [processes.submit(run_cells, out, store, arguments.seeds, seed, cells) for cells, seed in parts]
+        futures = [
+            processes.submit(run_cells, out, store, alone, arguments.seeds, seed, cells) for cells, seed in parts
+        ]
         for future in futures:
             future.result()
     content = summarise(Study(plan, out))

@@ -22,6 +22,7 @@ from real_2d import ALL, find, interval
 from real_sets import DATA, LABELS, take_in
 
 from scoutview import pretrain, study
+from scoutview.training.run_folder import read_metrics
 
 OURS, NONE = "ours", "none"
 ONE_SIZE: dict[str, Any] = {"crops": (2,), "sizes": (64,), "visible": ((0.6, 1.0),)}
@@ -99,6 +100,23 @@ def show(content: dict[str, Any], fraction: float) -> None:
     print(f"prototypes per modality - shared ones at {fraction:.0%}: {shared:+.3f} (bar: none)")
 
 
+def show_courses(out: Path) -> None:
+    """Loss minus ln K and prototypes in use, with prototypes per modality and with shared ones."""
+    names = (OURS, "shared prototypes")
+    lines = {
+        name: {line["step"]: line for line in read_metrics(out / "pretraining" / name) if "modalities" in line}
+        for name in names
+    }
+    last = max(lines[OURS])
+    print("\nLoss minus ln K (share of prototypes in use), per modality\n")
+    print(f"| step | prototypes | {' | '.join(lines[OURS][last]['modalities'])} |\n|---|---|---|---|---|---|")
+    for step in [step for step in (100, 200, 500, 1000, 2000, 4500) if step <= last]:
+        for name, kind in zip(names, ("per modality", "shared"), strict=True):
+            parts = lines[name][step]["modalities"].values()
+            cells = [f"{part['loss'] - part['ln_k']:+.2f} ({part['prototypes_used']:.0%})" for part in parts]
+            print(f"| {step} | {kind} | {' | '.join(cells)} |")
+
+
 def main() -> None:
     """Take in, pretrain side by side, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,6 +143,7 @@ def main() -> None:
         list(pool.map(lambda name: subprocess.run([*command, "--one", name], env=environment, check=True), METHODS))
     file = study_file(out, store, arguments.fraction, arguments.seeds)
     content = study(file, out=out / f"study-{arguments.fraction:g}", at_once=arguments.at_once)
+    show_courses(out)
     show(content, arguments.fraction)
 
 

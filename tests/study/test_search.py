@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from study_files import TASKS, make_folder, result, write
 
 from scoutview import study
 from scoutview.batches import Archive
+from scoutview.encoders import load_encoder
 from scoutview.errors import UsageError
-from scoutview.study import StudyPlan, load_plan
+from scoutview.study import Study, StudyPlan, load_plan
 from scoutview.study.choice import choose
 from scoutview.study.plan import Cell
+from scoutview.tasks.inputs import NetworkInputs
 
 SEARCH = {"learning_rate": [0.0001, 0.02], "zoom": [[0.9, 1.1], [1.0, 1.0]]}
 CHOICES = [f"learning_rate={rate},zoom={zoom}" for rate in ("0.0001", "0.02") for zoom in ("0.9-1.1", "1.0-1.0")]
@@ -168,3 +171,18 @@ def test_another_comparison_of_a_finished_grid_trains_nothing(folder: Path, cont
 def test_wrong_searches_and_comparisons_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_plan(write(tmp_path / "study.yaml", **changes), tmp_path)
+
+
+def test_all_encoders_are_shown_images_of_the_size_of_the_study(folder: Path) -> None:
+    study(write(folder / "sized.yaml", input_size=64, seeds=1), out=folder / "sized")
+    sized = Study(load_plan(folder / "sized.yaml", folder / "sized"), folder / "sized")
+    cell = Cell("ct_rough", "ours", 1.0, 0)
+    train = sized.labelled(cell)
+    assert sized.encoder(cell).input_size == sized.encoder(Cell("ct_rough", "none", 1.0, 0)).input_size == 64
+    kept = load_encoder(folder / "ours.safetensors")
+    inputs = NetworkInputs(sized.archive, kept.preprocessing, 64)
+    with torch.inference_mode():
+        by_hand = kept.network.eval()(inputs.batch(train.indices)).numpy()
+    np.testing.assert_allclose(sized.features("ours", 0, train.indices), by_hand, atol=1e-5)
+    with pytest.raises(UsageError, match="input_size 8 must be a whole number of 32 or more px"):
+        load_plan(write(folder / "small.yaml", input_size=8), folder / "small")

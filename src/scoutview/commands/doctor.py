@@ -172,9 +172,7 @@ def _shared_memory() -> Finding:
         return Finding("shared memory", "note", "none is mounted at /dev/shm: loaders need workers 0")
     size = shutil.disk_usage(place).free
     if size < LEAST_SHARED:
-        text = (
-            f"{size / 2**20:.0f} MiB free: too little for loaders; give the container --shm-size, or workers 0"
-        )
+        text = f"{size / 2**20:.0f} MiB free: too little for loaders; give the container --shm-size, or workers 0"
         return Finding("shared memory", "bad", text)
     return Finding("shared memory", "good", f"{size / 2**30:.1f} GiB free")
 

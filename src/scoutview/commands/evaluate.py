@@ -15,7 +15,14 @@ from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
 from scoutview.report import write_report
-from scoutview.tasks import class_targets, evaluate_hemorrhage, load_classifier, predict, task_of
+from scoutview.tasks import (
+    class_targets,
+    evaluate_hemorrhage,
+    evaluate_metastasis,
+    load_classifier,
+    predict,
+    task_of,
+)
 from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
@@ -62,6 +69,8 @@ def evaluation_of(task: str, run: Path, archive: Archive) -> dict[str, Any]:
             return evaluate_detection(run, archive)
         case "hemorrhage_volume":
             return evaluate_hemorrhage(run, archive, device())
+        case "metastasis_slices":
+            return evaluate_metastasis(run, archive, device())
     raise UsageError(f"{run} holds a model for {task!r}, unknown to this version: upgrade scoutview")
 
 

@@ -18,10 +18,12 @@ from scoutview.tasks import (
     DetectionSettings,
     FinetuneSettings,
     Job,
+    MetastasisSettings,
     classification_job,
     detection_job,
     finetune_task,
     hemorrhage_job,
+    metastasis_job,
 )
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import timestamp
@@ -31,7 +33,7 @@ RECIPES = {"hemorrhage_volume": "ct_3d"}
 
 
 def finetune(
-    task: Literal["classification", "chest_detection", "hemorrhage_volume"],
+    task: Literal["classification", "chest_detection", "hemorrhage_volume", "metastasis_slices"],
     store: Path,
     *,
     encoder: str,
@@ -50,7 +52,8 @@ def finetune(
             volumes learn from volumes.
         out: Folder of the run.
         label: Of classification: one label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a
-            detection: the classes of its boxes, all that there are when it is left out.
+            detection: the classes of its boxes, all that there are when it is left out; of slices: the name of their
+            masks.
         settings: Settings that replace the defaults.
 
     Returns:
@@ -62,21 +65,40 @@ def finetune(
     archive = Archive.open([store])
     network = find_encoder(encoder, RECIPES.get(task, "small_cpu"))
     job = make_job(task, archive, network, tuple(label or ()), make_settings(task, settings))
+    kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": job.task.cases}}
+    manifest = {"command": "finetune", "encoder": str(encoder), "stores": [kept]}
+    if run_job(job, out, task, network.name, manifest):
+        print(f"model: {out}")
+    else:
+        print(f"{out} is finished: evaluate it with scoutview evaluate {out} {store}")
+    return out
+
+
+def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any]) -> bool:
+    """Train a job in a run folder, after those that it builds on, which have folders below; False if it was finished.
+
+    name: of what is trained, for people. manifest: what manifest.json says besides the times.
+
+    Raises:
+        UsageError: if a folder holds another run.
+    """
     steps = job.settings.resolved_steps(job.task.cases)
     reasons = {} if job.settings.steps == steps else {"steps": f"30 passes over {job.cases}"}
     run = RunFolder(out)
-    config = {**asdict(job.settings), "steps": steps, "task": task, "label": list(job.labels), "encoder": str(encoder)}
+    encoder = manifest["encoder"]
+    config = {**asdict(job.settings), "steps": steps, "task": task, "label": list(job.labels), "encoder": encoder}
     run.prepare(config, reasons)
     if (out / "head.safetensors").exists():
-        print(f"{out} is finished: evaluate it with scoutview evaluate {out} {store}")
-        return out
+        return False
     console = Console(stderr=True)
-    console.print(f"fine-tuning {network.name} on {job.cases}, {steps} steps", highlight=False)
-    run.listeners.append(lambda line: _show(console, line, steps))
-    kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": job.task.cases}}
-    manifest = {"command": "finetune", "encoder": encoder, "stores": [kept], "started": timestamp()}
+    manifest = {**manifest, "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
     try:
+        for folder, stage in job.stages.items():
+            run_job(stage, out / folder, f"{task}, {folder}", folder, {**manifest, "encoder": "none"})
+        job.begin(out)
+        console.print(f"fine-tuning {name} on {job.cases}, {steps} steps", highlight=False)
+        run.listeners.append(lambda line: _show(console, line, steps))
         finetune_task(job.task, job.settings, run, device())
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
@@ -86,8 +108,7 @@ def finetune(
     job.save(out)
     run.manifest({**manifest, "status": "finished"})
     write_report([out], out / "report.html", "Fine-tuning report")
-    print(f"model: {out}")
-    return out
+    return True
 
 
 def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, ...], settings: FinetuneSettings) -> Job:
@@ -104,6 +125,9 @@ def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, .
             return detection_job(archive, encoder, labels, settings, device())
         case "hemorrhage_volume":
             return hemorrhage_job(archive, encoder, labels, settings, device())
+        case "metastasis_slices":
+            assert isinstance(settings, MetastasisSettings)
+            return metastasis_job(archive, encoder, labels, settings, device())
     raise UsageError(f"unknown task {task!r}: this version knows {', '.join(SETTINGS)}")
 
 

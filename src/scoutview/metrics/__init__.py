@@ -25,6 +25,7 @@ from scoutview.metrics.detection import (
     hits_of_class,
     mean_froc,
 )
+from scoutview.metrics.dice import dice, dice_interval, overlaps
 from scoutview.metrics.froc import (
     Hits,
     evaluate_froc,
@@ -52,6 +53,8 @@ __all__ = [
     "brier_score",
     "case_errors",
     "case_table",
+    "dice",
+    "dice_interval",
     "evaluate_detections",
     "evaluate_froc",
     "evaluate_robustness",
@@ -66,6 +69,7 @@ __all__ = [
     "knn_scores",
     "macro_auc",
     "mean_froc",
+    "overlaps",
     "own_speed_up",
     "paired_difference",
     "paired_test",

@@ -89,6 +89,7 @@ def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
         "auc": "AUC",
         "ap": "average precision",
         "accuracy": f"accuracy at threshold {_threshold(metrics)}",
+        "dice": "Dice of the predicted masks",
         "froc_iou_0.1": "mean fROC sensitivity, IoU 0.1",
         "froc_iou_0.5": "mean fROC sensitivity, IoU 0.5",
         "froc_center_in_box": "mean fROC sensitivity, centre in the box",

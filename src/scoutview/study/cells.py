@@ -63,7 +63,7 @@ class Study:
     def __init__(self, plan: StudyPlan, out: Path) -> None:
         self.plan, self.out = plan, out
         self.archive = Archive.open(plan.stores)
-        opened = {name: open_encoder(path) for name, path in plan.encoders.items()}
+        opened = {name: self._resized(open_encoder(path)) for name, path in plan.encoders.items()}
         # The study is at the input size and preprocessing of what scoutview has trained, if it has any of that.
         self.published = {name for name, path in plan.encoders.items() if is_foreign(path)}
         self.like = opened[min(opened, key=lambda name: name in self.published)]
@@ -79,6 +79,9 @@ class Study:
         self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
         self.parts = task_parts(self.archive, plan)
+
+    def _resized(self, encoder: Encoder) -> Encoder:
+        return replace(encoder, input_size=self.plan.input_size or encoder.input_size)
 
     def _alike(self, name: str, encoder: Encoder) -> Encoder:
         """Published weights at the input size and preprocessing of the study; others as they are."""
@@ -100,7 +103,7 @@ class Study:
             return untrained_encoder(
                 self.like.architecture, self.like.input_size, self.like.preprocessing, 1000 + cell.seed
             )
-        return self._alike(cell.encoder, open_encoder(self.plan.encoders[cell.encoder]))
+        return self._alike(cell.encoder, self._resized(open_encoder(self.plan.encoders[cell.encoder])))
 
     def features(self, encoder: str, seed: int, indices: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Frozen features [image, F], each computed once; only random weights depend on the seed."""

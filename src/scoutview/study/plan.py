@@ -39,6 +39,7 @@ class StudyPlan:
             and input size; published weights take that of the others.
         fractions: shares of the training patients that are labelled.
         seeds: how often each cell is repeated, with another labelled part, head, order, and random network.
+        input_size: side in px of the images that all encoders are shown, if it is not to be that of their files.
         recipes: name of an encoder that the study pretrains itself, into the path in `encoders`: arguments of scoutview
             pretrain. In the file they stand in place of the path.
         finetune: settings of the fine-tuning that replace the defaults, the same for all.
@@ -53,6 +54,7 @@ class StudyPlan:
     encoders: dict[str, str]
     fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
     seeds: int = 5
+    input_size: int | None = None
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -74,6 +76,10 @@ class StudyPlan:
             (self.seeds < 1, f"seeds is {self.seeds}: one or more are needed"),
             (not self.fractions, "fractions names no fraction"),
             (not all(0 < each <= 1 for each in self.fractions), f"fractions {self.fractions} must lie in (0, 1]"),
+            (
+                self.input_size is not None and (type(self.input_size) is not int or self.input_size < 32),
+                f"input_size {self.input_size!r} must be a whole number of 32 or more px",
+            ),
             (bool(twice), f"{', '.join(twice)} stands in finetune and in search: keep one"),
             (bool(empty), f"search has no value for {', '.join(empty)}"),
             (bool(strange), f"compare names {', '.join(strange)}, which is none of the encoders"),

@@ -8,6 +8,7 @@ from scoutview.tasks.detection import DetectionSettings, detection_job
 from scoutview.tasks.finetuning import FinetuneSettings, Job, Task, finetune_task
 from scoutview.tasks.hemorrhage import HemorrhageSettings, evaluate_hemorrhage, hemorrhage_job
 from scoutview.tasks.labels import Targets, class_targets
+from scoutview.tasks.metastasis import MetastasisSettings, evaluate_metastasis, metastasis_job
 from scoutview.tasks.model_file import classification_job, load_classifier, save_classifier, task_of
 from scoutview.tasks.probes import probe_label
 
@@ -15,6 +16,7 @@ SETTINGS: dict[str, type[FinetuneSettings]] = {
     "classification": FinetuneSettings,
     "chest_detection": DetectionSettings,
     "hemorrhage_volume": HemorrhageSettings,
+    "metastasis_slices": MetastasisSettings,
 }
 """The tasks of `scoutview finetune`, with their settings."""
 
@@ -25,16 +27,19 @@ __all__ = [
     "FinetuneSettings",
     "HemorrhageSettings",
     "Job",
+    "MetastasisSettings",
     "Targets",
     "Task",
     "class_targets",
     "classification_job",
     "detection_job",
     "evaluate_hemorrhage",
+    "evaluate_metastasis",
     "finetune_classification",
     "finetune_task",
     "hemorrhage_job",
     "load_classifier",
+    "metastasis_job",
     "predict",
     "probe_label",
     "save_classifier",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -84,7 +84,7 @@ class Task(Protocol):
         """How many training cases there are."""
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The parts that are trained, saved and restored: the encoder as "encoder", and others."""
+        """The parts that are trained, saved and restored: the encoder as "encoder", if there is one, and others."""
 
     def loss(self, cases: Sequence[int], generator: np.random.Generator) -> Tensor:
         """The loss of some training cases; the generator is for their augmentation."""
@@ -98,7 +98,8 @@ class Job:
     """A task that is ready for its training.
 
     cases: what it learns from, for people ("120 images, 30 for validation"). labels: their names. save: writes the
-    trained model into a run folder, its last file last, after the loop.
+    trained model into a run folder, its last file last, after the loop. stages: folder below the run -> a job that must
+    be finished before. begin: takes up what these left in the run folder, before the loop.
     """
 
     task: Task
@@ -106,6 +107,8 @@ class Job:
     cases: str
     labels: tuple[str, ...]
     save: Callable[[Path], None]
+    stages: Mapping[str, Job] = field(default_factory=dict)
+    begin: Callable[[Path], None] = lambda run: None
 
 
 def finetune_task(task: Task, settings: FinetuneSettings, run: RunFolder, device: str) -> None:
@@ -166,10 +169,13 @@ def parameter_groups(modules: Mapping[str, nn.Module], settings: FinetuneSetting
 
     Stage s of S has the rate learning_rate * layer_decay^(S - 1 - s). Parameters of frozen stages get no gradient.
     """
+    groups: list[dict[str, Any]] = []
+    if ENCODER not in modules:
+        every = [parameter for module in modules.values() for parameter in module.parameters()]
+        return [{"params": every, "base": settings.head_learning_rate}]
     encoder = modules[ENCODER]
     stages = stages_of(encoder)
     frozen = _frozen(encoder, settings)
-    groups = []
     for stage in range(stages):
         parameters = [value for name, value in encoder.named_parameters() if stage_of(encoder, name) == stage]
         for parameter in parameters:
@@ -195,6 +201,8 @@ def _train(modules: Mapping[str, nn.Module], settings: FinetuneSettings) -> None
     """Training mode, but frozen stages keep the statistics of their BatchNorms."""
     for module in modules.values():
         module.train(True)
+    if ENCODER not in modules:
+        return
     encoder = modules[ENCODER]
     frozen = _frozen(encoder, settings)
     for name, module in encoder.named_modules():
