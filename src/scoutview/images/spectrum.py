@@ -24,7 +24,9 @@ from scoutview.images.slabs import row_slabs
 from scoutview.images.wavelet import folded_at, folded_power
 
 BAND_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""px; of the Gaussians that part an image into bands, each on top of those before (Eq. 8)."""
 BANDS = len(BAND_SIGMAS) + 1
+"""The last band is what the widest Gaussian leaves."""
 CASCADE_VARIANCES = np.cumsum(np.square((0.0, *BAND_SIGMAS)))
 
 BINS = 48

@@ -13,6 +13,7 @@ from scoutview.images.hashes import pixel_sha256
 from scoutview.images.slabs import row_slabs
 
 Modality = Literal["xray", "ct", "mr", "us"]
+"""Radiograph, computed tomography, magnetic resonance, ultrasound."""
 MODALITIES: tuple[Modality, ...] = ("xray", "ct", "mr", "us")
 
 FLAGS = {

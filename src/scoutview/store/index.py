@@ -24,6 +24,7 @@ from scoutview.store.seal import checksum_fits
 
 INDEX_VERSION = 2
 SPLITS = ("train", "validation", "test")
+"""In the order of their numbers in the index."""
 
 RECORD = np.dtype(
     [

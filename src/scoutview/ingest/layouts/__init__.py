@@ -59,6 +59,7 @@ LAYOUTS: dict[str, Layout] = {
     "tuberculosis": Layout(tuberculosis.recognise, tuberculosis.read),
     "vindr_cxr": Layout(vindr_cxr.recognise, vindr_cxr.read),
 }
+"""The data sets that are known, by the name for `--layout`."""
 
 
 def find_layout(folder: Path, name: str | None = None) -> tuple[str, str]:
