@@ -15,6 +15,7 @@ from scoutview.images.slabs import row_slabs
 Modality = Literal["xray", "ct", "mr", "us"]
 """Radiograph, computed tomography, magnetic resonance, ultrasound."""
 MODALITIES: tuple[Modality, ...] = ("xray", "ct", "mr", "us")
+"""In the order in which batches and pages have them."""
 
 FLAGS = {
     "burned_in_unknown": "the header does not say whether text is burned into the pixels",
