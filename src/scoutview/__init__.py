@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scoutview.commands.demo import demo
     from scoutview.commands.embed import embed
     from scoutview.commands.evaluate import evaluate
+    from scoutview.commands.export import export
     from scoutview.commands.finetune import finetune
     from scoutview.commands.fsck import fsck
     from scoutview.commands.ingest import ingest
@@ -39,6 +40,7 @@ COMMANDS = (
     "probe",
     "finetune",
     "evaluate",
+    "export",
     "study",
     "fsck",
 )
@@ -49,6 +51,7 @@ __all__ = [
     "demo",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "fsck",
     "ingest",
