@@ -9,7 +9,12 @@ from scoutview.errors import UsageError
 from scoutview.export import FORMATS, export_model, open_model
 
 
-def export(run: Path, *, format: Literal["safetensors"], out: Path) -> Path:  # noqa: A002
+def export(
+    run: Path,
+    *,
+    format: Literal["safetensors", "onnx", "torch-export", "huggingface"],  # noqa: A002
+    out: Path,
+) -> Path:
     """Write a model in the format of another tool, with a model card; it is loaded back and compared first.
 
     Args:

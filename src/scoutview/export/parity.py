@@ -48,7 +48,11 @@ def check_parity(model: ExportModel, other: Runner, tool: str) -> float:
     for batch in BATCHES:
         images = generator.random((batch, *model.shape), dtype=np.float32)
         images[batch // 2] *= batch % 2  # the only image of a batch, or one of several, is empty
-        expected, found = own(images), other(images)
+        expected = own(images)
+        try:
+            found = other(images)
+        except Exception as error:  # of whatever kind the other tool has
+            raise RunError(f"{tool} fails on a batch of {batch} ({error}): nothing was written") from error
         if [one.shape for one in expected] != [one.shape for one in found]:
             raise RunError(f"{tool} gives other shapes for a batch of {batch}: nothing was written")
         for mine, theirs in zip(expected, found, strict=True):

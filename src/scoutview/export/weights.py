@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from scoutview.encoders import encoder_metadata, untrained_encoder
@@ -40,16 +41,15 @@ def load_exported(path: Path) -> nn.Module:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        network = _build(metadata)
-        network.load_state_dict(weights)
+        network = build_network(metadata)
+        network.load_state_dict(load_file(path))
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is no exported model, or damaged ({error}): export it again") from error
     return network.eval().requires_grad_(False)
 
 
-def _build(metadata: dict[str, str]) -> nn.Module:
-    """The network that the metadata describe, with weights of no meaning."""
+def build_network(metadata: Mapping[str, str]) -> nn.Module:
+    """The network that the metadata of `describe` are about, with weights of no meaning."""
     shape = json.loads(metadata["input"])["shape"][1:]
     size = tuple(shape) if len(shape) == 3 else shape[0]
     encoder = untrained_encoder(metadata["architecture"], size, Preprocessing())
