@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scoutview.commands.label import label
     from scoutview.commands.merge import merge
     from scoutview.commands.plan import plan
+    from scoutview.commands.predict import predict
     from scoutview.commands.pretrain import pretrain
     from scoutview.commands.probe import probe
     from scoutview.commands.study import study
@@ -40,6 +41,7 @@ COMMANDS = (
     "probe",
     "finetune",
     "evaluate",
+    "predict",
     "export",
     "study",
     "fsck",
@@ -59,6 +61,7 @@ __all__ = [
     "label",
     "merge",
     "plan",
+    "predict",
     "pretrain",
     "probe",
     "study",
