@@ -94,6 +94,31 @@ def test_a_folder_for_a_hub_names_the_network_and_its_labels(runs: Path, tmp_pat
     np.testing.assert_allclose(found.numpy(), expected_logits(runs / "classes", images), atol=1e-5)
 
 
+def test_monai_runs_the_bundle_from_its_files(runs: Path, tmp_path: Path) -> None:
+    bundle = pytest.importorskip("monai.bundle", reason="the extra monai is not installed")
+    from monai.bundle.utils import ID_SEP_KEY
+
+    export(runs / "classes", format="monai", out=tmp_path / "out")
+    images = some_images(3, 96, 96)
+    (tmp_path / "out" / "inputs").mkdir()
+    for number, image in enumerate(images):
+        np.save(tmp_path / "out" / "inputs" / f"{number}.npy", image)
+    bundle.run(
+        bundle_root=str(tmp_path / "out"),
+        meta_file=str(tmp_path / "out" / "configs" / "metadata.json"),
+        config_file=str(tmp_path / "out" / "configs" / "inference.json"),
+    )
+    found = np.concatenate([torch.load(tmp_path / "out" / "outputs" / f"{n}.pt").numpy() for n in range(3)])
+    np.testing.assert_allclose(found, expected_logits(runs / "classes", images), atol=1e-4)
+    parser = bundle.ConfigParser()
+    parser.read_meta(str(tmp_path / "out" / "configs" / "metadata.json"))
+    told = ID_SEP_KEY.join(["_meta_", "network_data_format", "inputs", "image"])
+    assert parser[told]["spatial_shape"] == [96, 96]
+    required = {"monai_version", "pytorch_version", "numpy_version", "version", "network_data_format", "changelog"}
+    required |= {"required_packages_version", "task", "description", "authors", "copyright", "schema"}
+    assert required <= set(parser["_meta_"])
+
+
 def test_a_tool_that_fails_leaves_nothing(runs: Path, tmp_path: Path) -> None:
     def load(folder: Path) -> Callable:
         def run(images: np.ndarray) -> list[np.ndarray]:

@@ -21,16 +21,18 @@ from PIL import Image
 import scoutview.commands.predict as module
 from scoutview import predict
 from scoutview.batches import Archive
+from scoutview.encoders import untrained_encoder
 from scoutview.errors import RunError, UsageError
+from scoutview.export import extras
 from scoutview.export.overlay import COLOURS, draw_overlay
 from scoutview.export.prediction_log import PredictionLog
 from scoutview.ingest import Pseudonyms, run_ingest
 from scoutview.phantoms import write_phantoms
 from scoutview.preprocessing import Preprocessing
-from scoutview.tasks import load_classifier
+from scoutview.tasks import Classifier, load_classifier, save_classifier
 from scoutview.tasks import predict as evaluated
 from scoutview.tasks.detection import DetectionCases, detect, load_detector
-from scoutview.tasks.inputs import NetworkInputs
+from scoutview.tasks.inputs import NetworkInputs, cases_for, inputs_for
 from scoutview.tasks.prediction import FoundBox
 
 
@@ -122,6 +124,35 @@ def test_a_store_is_predicted_under_its_own_keys(runs: Path, tmp_path: Path) -> 
     for index, row in enumerate(archive.rows):
         for number, name in enumerate(("xray_rough", "ct_rough")):
             assert found[row.image, name] == pytest.approx(scores[index, number], abs=2e-6)
+
+
+def test_volumes_of_a_store_are_predicted_as_evaluation_does(files: Path, tmp_path: Path) -> None:
+    encoder = untrained_encoder("resnet18w0.25_3d", (3, 40, 36), Preprocessing())
+    model = Classifier(encoder, torch.nn.Linear(encoder.network.features, 2), ("l",), ("x", "y"), False)
+    (tmp_path / "run").mkdir()
+    save_classifier(model, tmp_path / "run")
+    predict(tmp_path / "run", files / "store", out=tmp_path / "out")
+    found = {(row["image"], row["class"]): float(row["probability"]) for row in table(tmp_path / "out/predictions.csv")}
+    cases = cases_for(encoder, Archive.open([files / "store"]))
+    scores = evaluated(model, inputs_for(encoder, cases), range(len(cases)), "cpu")
+    assert len(found) == 2 * len(cases) == 4
+    for index, row in enumerate(scores):
+        first = cases.volumes.place(index)[1].rows[0].image
+        assert [found[first, name] for name in "xy"] == pytest.approx(row.tolist(), abs=2e-6)
+    with pytest.raises(UsageError, match="is no store: the model is shown volumes"):
+        predict(tmp_path / "run", files / "images", out=tmp_path / "new")
+
+
+def test_a_missing_extra_is_named_before_anything_is_predicted(
+    runs: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(extras, "import_module", missing)
+    with pytest.raises(UsageError, match=r"highdicom is not installed: pip install 'scoutview\[dicom-sr\]'"):
+        predict(runs / "classes", files / "images", out=tmp_path / "out", sr=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_prediction_continues_and_ends_the_same(runs: Path, files: Path, tmp_path: Path) -> None:

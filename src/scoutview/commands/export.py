@@ -12,7 +12,7 @@ from scoutview.export import FORMATS, export_model, open_model
 def export(
     run: Path,
     *,
-    format: Literal["safetensors", "onnx", "torch-export", "huggingface"],  # noqa: A002
+    format: Literal["safetensors", "onnx", "torch-export", "huggingface", "monai"],  # noqa: A002
     out: Path,
 ) -> Path:
     """Write a model in the format of another tool, with a model card; it is loaded back and compared first.

@@ -11,8 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from scoutview.commands.prediction_reports import write_reports
 from scoutview.commands.prediction_units import PredictionUnit, SeenImage, prediction_units
 from scoutview.errors import UsageError
+from scoutview.export.extras import needed
 from scoutview.export.overlay import write_overlay
 from scoutview.export.prediction_log import PredictionLog
 from scoutview.export.predictions import CSV, write_predictions
@@ -51,6 +53,8 @@ def predict(
         UsageError: No such run or source, or a folder with predictions of another model or source.
         RunError: The log in the folder is damaged.
     """
+    if sr:
+        needed("highdicom", "dicom-sr")  # said now, and not behind hours of predictions
     predictor = load_predictor(run, device())
     pseudonyms = Pseudonyms.from_environment()
     units = prediction_units(source, predictor, modality, pseudonyms, out)
@@ -66,8 +70,6 @@ def predict(
     names = [unit.name for unit in units]
     counts = write_predictions(log, names, about, predictor.classes, out)
     if sr:
-        from scoutview.commands.prediction_reports import write_reports
-
         counts |= write_reports(log, units, predictor, model, out)
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
     print(out / CSV)

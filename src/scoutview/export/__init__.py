@@ -5,6 +5,7 @@ In: a run folder. Out: a folder with the model in another tool's format, checked
 
 from scoutview.export.hugging_face import HUGGING_FACE
 from scoutview.export.model import ExportModel, open_model
+from scoutview.export.monai_bundle import MONAI
 from scoutview.export.onnx_file import ONNX
 from scoutview.export.torch_program import TORCH_PROGRAM
 from scoutview.export.weights import SAFETENSORS, load_exported
@@ -15,6 +16,7 @@ FORMATS: dict[str, Format] = {
     "onnx": ONNX,
     "torch-export": TORCH_PROGRAM,
     "huggingface": HUGGING_FACE,
+    "monai": MONAI,
 }
 """By the name that `scoutview export --format` takes."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,7 +52,7 @@ def load_exported(path: Path) -> nn.Module:
 def build_network(metadata: Mapping[str, str]) -> nn.Module:
     """The network that the metadata of `describe` are about, with weights of no meaning."""
     shape = json.loads(metadata["input"])["shape"][1:]
-    size = tuple(shape) if len(shape) == 3 else shape[0]
+    size: Any = tuple(shape) if len(shape) == 3 else shape[0]
     encoder = untrained_encoder(metadata["architecture"], size, Preprocessing())
     classes = tuple(json.loads(metadata["classes"]))
     match metadata["task"]:

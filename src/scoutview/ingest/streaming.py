@@ -32,7 +32,7 @@ def stream_images(
                 if image.pixels.min() < image.pixels.max():
                     taken += 1
                     yield keys_of(image, index, file, stamp_of(file), pseudonyms), index, image
-    except (RefusedError, RunError, GeneratorExit):
+    except (RefusedError, RunError):  # of a RunError nothing is wrong with the file
         raise
     except MemoryError as error:
         raise RefusedError("killed_the_reader", "not enough memory") from error
