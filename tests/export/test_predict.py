@@ -126,21 +126,24 @@ def test_a_store_is_predicted_under_its_own_keys(runs: Path, tmp_path: Path) -> 
             assert found[row.image, name] == pytest.approx(scores[index, number], abs=2e-6)
 
 
-def test_volumes_of_a_store_are_predicted_as_evaluation_does(files: Path, tmp_path: Path) -> None:
+def test_volumes_of_a_store_are_predicted_as_evaluation_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCOUTVIEW_KEY", "a key that is for these tests only")
     encoder = untrained_encoder("resnet18w0.25_3d", (3, 40, 36), Preprocessing())
     model = Classifier(encoder, torch.nn.Linear(encoder.network.features, 2), ("l",), ("x", "y"), False)
     (tmp_path / "run").mkdir()
     save_classifier(model, tmp_path / "run")
-    predict(tmp_path / "run", files / "store", out=tmp_path / "out")
+    write_phantoms(tmp_path, patients={"ct": 1, "mr": 1}, seed=1, size=64, slices=5)
+    run_ingest([tmp_path / "images"], tmp_path / "store", workers=1, pseudonyms=Pseudonyms.from_environment())
+    predict(tmp_path / "run", tmp_path / "store", out=tmp_path / "out")
     found = {(row["image"], row["class"]): float(row["probability"]) for row in table(tmp_path / "out/predictions.csv")}
-    cases = cases_for(encoder, Archive.open([files / "store"]))
+    cases = cases_for(encoder, Archive.open([tmp_path / "store"]))
     scores = evaluated(model, inputs_for(encoder, cases), range(len(cases)), "cpu")
     assert len(found) == 2 * len(cases) == 4
     for index, row in enumerate(scores):
         first = cases.volumes.place(index)[1].rows[0].image
         assert [found[first, name] for name in "xy"] == pytest.approx(row.tolist(), abs=2e-6)
     with pytest.raises(UsageError, match="is no store: the model is shown volumes"):
-        predict(tmp_path / "run", files / "images", out=tmp_path / "new")
+        predict(tmp_path / "run", tmp_path / "images", out=tmp_path / "new")
 
 
 def test_a_missing_extra_is_named_before_anything_is_predicted(

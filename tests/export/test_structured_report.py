@@ -28,7 +28,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A radiograph, and the two slices of a CT."""
     folder = tmp_path_factory.mktemp("files")
     write_phantoms(folder, patients={"xray": 1, "ct": 1}, seed=1, size=128, slices=2)
-    (folder / "key").write_text("a key that is for these tests only\n")
     before = os.environ.get("SCOUTVIEW_KEY")
     os.environ["SCOUTVIEW_KEY"] = "a key that is for these tests only"
     yield folder / "images"
