@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scoutview.commands.doctor import doctor
     from scoutview.commands.embed import embed
     from scoutview.commands.evaluate import evaluate
+    from scoutview.commands.export import export
     from scoutview.commands.finetune import finetune
     from scoutview.commands.fsck import fsck
     from scoutview.commands.ingest import ingest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scoutview.commands.label import label
     from scoutview.commands.merge import merge
     from scoutview.commands.plan import plan
+    from scoutview.commands.predict import predict
     from scoutview.commands.pretrain import pretrain
     from scoutview.commands.probe import probe
     from scoutview.commands.study import study
@@ -40,6 +42,8 @@ COMMANDS = (
     "probe",
     "finetune",
     "evaluate",
+    "predict",
+    "export",
     "study",
     "fsck",
     "doctor",
@@ -52,6 +56,7 @@ __all__ = [
     "doctor",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "fsck",
     "ingest",
@@ -59,6 +64,7 @@ __all__ = [
     "label",
     "merge",
     "plan",
+    "predict",
     "pretrain",
     "probe",
     "study",
