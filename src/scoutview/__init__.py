@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scoutview.commands.atlas import atlas
     from scoutview.commands.demo import demo
     from scoutview.commands.embed import embed
     from scoutview.commands.evaluate import evaluate
@@ -40,12 +41,14 @@ COMMANDS = (
     "finetune",
     "evaluate",
     "study",
+    "atlas",
     "fsck",
 )
 
 __all__ = [
     "COMMANDS",
     "__version__",
+    "atlas",
     "demo",
     "embed",
     "evaluate",
