@@ -113,11 +113,7 @@ def columns_of(
     archive: Archive, indices: npt.NDArray[np.int64], rows: Sequence[ImageRow]
 ) -> dict[str, list[str | None]]:
     """What the map can be coloured by: name -> value of each image, None where it is not known."""
-    splits = {
-        index: split
-        for split in ("train", "validation", "test")
-        for index in archive.indices(splits=(split,))
-    }
+    splits = {index: split for split in ("train", "validation", "test") for index in archive.indices(splits=(split,))}
     columns: dict[str, list[str | None]] = {
         "modality": [row.modality for row in rows],
         "split": [splits[index] for index in indices.tolist()],

@@ -64,9 +64,7 @@ def trained_prototypes(run: Path, encoder: Encoder) -> TrainedPrototypes | str:
         raise RunError(f"{path} is no checkpoint of this run ({error}): remove it, or take the encoder file") from error
 
 
-def _of(
-    state: Mapping[str, Any], config: Mapping[str, Any], encoder: Encoder, path: Path
-) -> TrainedPrototypes | str:
+def _of(state: Mapping[str, Any], config: Mapping[str, Any], encoder: Encoder, path: Path) -> TrainedPrototypes | str:
     # Beside a classifier of labels the method's network has a name of its own.
     network = {name.removeprefix("unlabelled."): value for name, value in state["network"].items()}
     parts = {part: _below(network, part) for part in _PARTS}

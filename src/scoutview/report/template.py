@@ -26,7 +26,11 @@ class Table:
 def fill(template: str, path: Path, **content: Any) -> Path:
     """Write the page that `template` makes of `content` to `path`, atomically."""
     environment = Environment(
-        loader=FunctionLoader(read_part), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(read_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template(template).render(style=Markup(read_part("style.css")), **content)
     # A lone surrogate, which JSON may hold, cannot be written as UTF-8.
