@@ -32,7 +32,7 @@ def cell(picture: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def sheets(cells: NDArray[np.uint8]) -> Iterator[str]:
-    """Cells [image, CELL, CELL] as data URIs of sheets, PER_SHEET images each; the last is as high as it needs to be."""
+    """Cells [image, CELL, CELL] as data URIs of sheets, PER_SHEET images each; the last is as high as its images."""
     for begin in range(0, len(cells), PER_SHEET):
         part = cells[begin : begin + PER_SHEET]
         rows = -(-len(part) // ACROSS)
