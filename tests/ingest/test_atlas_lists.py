@@ -15,12 +15,13 @@ from source_files import write_dicom
 
 from scoutview.commands.atlas import atlas
 from scoutview.errors import UsageError
-from scoutview.ingest import run_ingest
+from scoutview.ingest import Pseudonyms, run_ingest
 from scoutview.ingest.exclusion import read_list
 from scoutview.store import Store
 from scoutview.store.duplicates import Lookalikes
 
 EVIL = "</script><img src=x onerror=alert(1)>"
+SECRET = Pseudonyms(b"a secret of these tests")
 
 
 def radiograph(seed: int) -> np.ndarray:
@@ -48,7 +49,7 @@ def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the source and its atlas."""
     folder = tmp_path_factory.mktemp("made")
     files = sorted(source.glob("*.dcm"))
-    run_ingest(files, folder / "store", labels=source / "labels.csv", workers=1)
+    run_ingest(files, folder / "store", labels=source / "labels.csv", workers=1, pseudonyms=SECRET)
     atlas("none", folder / "store", out=folder / "atlas")
     return folder
 
@@ -71,7 +72,7 @@ def test_without_the_listed_copies_no_pair_is_left(made: Path, source: Path, tmp
         assert entry["pixel_sha256"] == rows[entry["image"]].pixel_sha256
     assert 80 in {rows[entry["image"]].rows for entry in listed}
     lists = [made / "atlas" / "near_duplicates.csv"]
-    summary = run_ingest(sorted(source.glob("*.dcm")), tmp_path / "clean", exclude=lists, workers=1)
+    summary = run_ingest(sorted(source.glob("*.dcm")), tmp_path / "clean", exclude=lists, workers=1, pseudonyms=SECRET)
     assert (summary.taken, summary.reasons) == (9, {"excluded": 3})
     clean = Store.open(tmp_path / "clean")
     assert {row.image for row in clean.rows()} == set(rows) - {entry["image"] for entry in listed}
@@ -88,10 +89,12 @@ def test_outliers_stay_out_and_stand_in_the_list(made: Path, source: Path, tmp_p
     density = [np.mean(row) for row in content["images"]["cosines"]]
     assert any(int(np.argmin(density)) == entry["image"] for entry in content["outliers"])
     files = sorted(source.glob("*.dcm"))
-    summary = run_ingest(files, tmp_path / "clean", exclude=[made / "atlas" / "outliers.csv"], workers=1)
+    summary = run_ingest(
+        files, tmp_path / "clean", exclude=[made / "atlas" / "outliers.csv"], workers=1, pseudonyms=SECRET
+    )
     assert summary.reasons == {"excluded": len(listed)}
     with pytest.raises(UsageError, match=f"already holds {len(listed)} images"):
-        run_ingest(files, made / "store", exclude=[made / "atlas" / "outliers.csv"], workers=1)
+        run_ingest(files, made / "store", exclude=[made / "atlas" / "outliers.csv"], workers=1, pseudonyms=SECRET)
 
 
 def test_what_headers_and_labels_say_is_inert(made: Path) -> None:
