@@ -56,11 +56,12 @@ def atlas(run: str, store: Path, *, out: Path, most: int = 20_000) -> Path:
         raise UsageError(f"{run} is an encoder of volumes, and an atlas shows images: give an encoder of images")
     prototypes = trained_prototypes(Path(run), encoder)
     total = len(archive.rows)
-    chosen = np.linspace(0, total - 1, min(most, total)).round().astype(np.int64).tolist()
-    images = embedded(archive, encoder, chosen, out / "features", device())
+    if most < total:
+        archive = archive.only([number * total // most for number in range(most)])
+    images = embedded(archive, encoder, out / "features", device())
     if not len(images.indices):
-        raise RunError(f"all {len(chosen)} images of {store} are damaged: run scoutview fsck {store}")
-    damaged = sorted(set(chosen) - set(images.indices.tolist()))
+        raise RunError(f"all {len(archive.rows)} images of {store} are damaged: run scoutview fsck {store}")
+    damaged = sorted({*range(len(archive.rows))} - {*images.indices.tolist()})
     rows = [archive.rows[index] for index in images.indices.tolist()]
     content = {
         "encoder": {"name": encoder.name, "run": Path(run).name},

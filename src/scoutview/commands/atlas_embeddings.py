@@ -32,18 +32,19 @@ class Embedded:
     pictures: npt.NDArray[np.uint8]
 
 
-def embedded(archive: Archive, encoder: Encoder, chosen: Sequence[int], folder: Path, device: str) -> Embedded:
-    """The images `chosen` of the archive; what the folder holds of this encoder and these images is not made again."""
-    key = cache_key(archive, encoder, chosen)
-    begins = range(0, len(chosen), BLOCK)
+def embedded(archive: Archive, encoder: Encoder, folder: Path, device: str) -> Embedded:
+    """The images of an archive; what the folder holds of this encoder and these images is not made again."""
+    key = cache_key(archive, encoder)
+    count = len(archive.rows)
     parts: list[Embedded] = []
-    for number, begin in enumerate(begins):
+    for number, begin in enumerate(range(0, count, BLOCK)):
         path = folder / key / f"{number:06d}.npz"
         part = _read(path)
         if part is None:
-            part = _embed(archive, encoder, chosen[begin : begin + BLOCK], device)
+            end = min(begin + BLOCK, count)
+            part = _embed(archive, encoder, range(begin, end), device)
             _write(path, part)
-            print(f"{min(begin + BLOCK, len(chosen))} of {len(chosen)} images", file=sys.stderr, flush=True)
+            print(f"{end} of {count} images", file=sys.stderr, flush=True)
         parts.append(part)
     return Embedded(
         np.concatenate([part.indices for part in parts]),
@@ -52,13 +53,14 @@ def embedded(archive: Archive, encoder: Encoder, chosen: Sequence[int], folder: 
     )
 
 
-def cache_key(archive: Archive, encoder: Encoder, chosen: Sequence[int]) -> str:
-    """16 hex digits that name the weights with their preprocessing, the snapshots, and which images were chosen."""
+def cache_key(archive: Archive, encoder: Encoder) -> str:
+    """16 hex digits that name the weights with their preprocessing, the snapshots, and which of their images it is."""
     digest = hashlib.sha256(f"{encoder.architecture} {encoder.input_size} {encoder.preprocessing.identity()} ".encode())
     for value in encoder.network.state_dict().values():
         digest.update(value.cpu().contiguous().numpy().tobytes())
-    digest.update(" ".join(store.snapshot() for store in archive.stores).encode())
-    digest.update(np.asarray(chosen, dtype=np.int64).tobytes())
+    digest.update(f" {BLOCK} {' '.join(store.snapshot() for store in archive.stores)}".encode())
+    for segment in archive.segments:
+        digest.update(segment.column(segment.index.image).tobytes())
     return digest.hexdigest()[:16]
 
 

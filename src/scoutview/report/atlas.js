@@ -108,6 +108,7 @@ function start() {
     setPicture(button, i);
     button.dataset.image = i;
     button.setAttribute("aria-label", words);
+    button.title = words;
     button.tabIndex = first ? 0 : -1;
     return button;
   }
