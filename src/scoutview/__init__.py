@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scoutview.commands.atlas import atlas
     from scoutview.commands.demo import demo
     from scoutview.commands.doctor import doctor
     from scoutview.commands.embed import embed
@@ -45,6 +46,7 @@ COMMANDS = (
     "predict",
     "export",
     "study",
+    "atlas",
     "fsck",
     "doctor",
 )
@@ -52,6 +54,7 @@ COMMANDS = (
 __all__ = [
     "COMMANDS",
     "__version__",
+    "atlas",
     "demo",
     "doctor",
     "embed",

@@ -7,15 +7,18 @@ from scoutview.pretraining.data import TrainingData
 from scoutview.pretraining.loop import Conduct, run_pretraining
 from scoutview.pretraining.methods import labels_of
 from scoutview.pretraining.recipe import Recipe, Settings, load_recipe, resolve, resolve_input_size
+from scoutview.pretraining.trained import TrainedPrototypes, trained_prototypes
 
 __all__ = [
     "Conduct",
     "Recipe",
     "Settings",
+    "TrainedPrototypes",
     "TrainingData",
     "labels_of",
     "load_recipe",
     "resolve",
     "resolve_input_size",
     "run_pretraining",
+    "trained_prototypes",
 ]
