@@ -2,10 +2,11 @@
 
 Per fold, a small 3D network is pretrained on the volumes of the other folds without their labels; from it and from
 random weights a classifier is fine-tuned with a tenth of their labels, with the same settings and seeds, and asked
-about the fold. An eighth of the other folds is the validation part of the fine-tuning; it chooses the best step of
-both. Volumes are binary masks of 64^3, of which every second slice is merged with the next. Only rescale and crop make
-the views: a mask has no intensities to change. Settings were chosen with --choose, which scores the validation part of
-fold 0 and looks at no fold's test volumes. Stopped at any moment, it goes on when run again.
+about the fold. An eighth of the other folds is the validation part of the fine-tuning; it chooses the best step, and
+for each of the two the better of two rates. Volumes are binary masks of 64^3, of which every second slice is merged
+with the next. Only rescale and crop make the views: a mask has no intensities to change. Settings were chosen with
+--choose, which scores the validation part of fold 0 and looks at no fold's test volumes. Stopped at any moment, it
+goes on when run again.
 Run: python benchmarks/adrenal_3d.py --data FILE.npz --out FOLDER [--steps N --folds N --seeds N --at-once N]
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -59,7 +61,7 @@ PRETRAINING: dict[str, Any] = {
     "energy": 0.0,
     "gamma_chance": 0.0,
     "linear_chance": 0.0,
-    "learning_rate": 1.0,
+    "learning_rate": 2.0,
     "input_size": SIZE,
     "workers": 0,
     "probe_every": 0,
@@ -67,7 +69,9 @@ PRETRAINING: dict[str, Any] = {
     "precision": "fp32",
 }
 """Changes to small_cpu."""
-FINETUNING = FinetuneSettings(steps=100, batch_size=32, learning_rate=2e-3, head_learning_rate=2e-3)
+FINETUNING = FinetuneSettings(steps=100, batch_size=32, head_learning_rate=2e-3)
+RATES = (5e-4, 2e-3)
+"""Of the encoder; the better one on the validation parts of all folds and seeds counts, for each kind."""
 
 
 def take_in(data: Path, out: Path) -> None:
@@ -153,22 +157,29 @@ def one_fold(out: Path, number: int, steps: int, seeds: int, choose: bool, chang
     inputs = inputs_for(untrained(0), cases_for(untrained(0), archive))
     asked = fold.validation if choose else fold.folds == number
     for seed in range(seeds):
-        for kind in KINDS:
-            file = folder / f"{kind}-{seed}" / "scores.json"
+        for kind, rate in itertools.product(KINDS, RATES):
+            file = scores_file(folder, kind, rate, seed)
             if not file.exists():
                 encoder = load_encoder(run) if kind == "pretrained" else untrained(1000 + seed)
-                scores = fine_tuned(fold, encoder, inputs, seed, asked, file.parent)
-                write_json(file, {"scores": scores, "targets": fold.part(asked).values[:, 0].tolist()})
+                tuning = replace(FINETUNING, seed=seed, learning_rate=rate)
+                scores = fine_tuned(fold, encoder, inputs, tuning, asked, file.parent)
+                best = max(line["validation_auc"] for line in read_metrics(file.parent) if "validation_auc" in line)
+                values = fold.part(asked).values[:, 0].tolist()
+                write_json(file, {"scores": scores, "targets": values, "validation": best})
+
+
+def scores_file(folder: Path, kind: str, rate: float, seed: int) -> Path:
+    """Where the scores of a fine-tuning lie."""
+    return folder / f"{kind}-{rate:g}-{seed}" / "scores.json"
 
 
 def fine_tuned(
-    fold: Fold, encoder: Encoder, inputs: Inputs, seed: int, asked: npt.NDArray[np.bool_], folder: Path
+    fold: Fold, encoder: Encoder, inputs: Inputs, settings: FinetuneSettings, asked: npt.NDArray[np.bool_], folder: Path
 ) -> list[float]:
     """Scores of the volumes that are asked about."""
-    settings = replace(FINETUNING, seed=seed)
     run = RunFolder(folder)
     run.prepare(asdict(settings), {})
-    train, validation = fold.part(fold.labelled(seed)), fold.part(fold.validation)
+    train, validation = fold.part(fold.labelled(settings.seed)), fold.part(fold.validation)
     cases = cases_for(encoder, fold.archive)
     model = finetune_classification(cases, encoder, [LABEL], train, validation, settings, run, "cpu", inputs)
     run.close()
@@ -194,14 +205,27 @@ def mean_of_areas(
     return float(np.mean(areas))
 
 
+def best_rate(out: Path, kind: str, folds: int, seeds: int, choose: bool) -> float:
+    """The rate with the best mean validation AUC over folds and seeds."""
+
+    def mean(rate: float) -> float:
+        places = itertools.product(range(folds), range(seeds))
+        files = [scores_file(folder_of(out, fold, choose), kind, rate, seed) for fold, seed in places]
+        return float(np.mean([json.loads(file.read_text())["validation"] for file in files]))
+
+    return max(RATES, key=mean)
+
+
 def show(out: Path, folds: int, seeds: int, choose: bool) -> None:
     """One line per figure; the interval is over volumes, all folds together."""
     scores: dict[str, list[npt.NDArray[np.float64]]] = {kind: [] for kind in KINDS}
     targets, numbers = [], []
+    chosen = {kind: best_rate(out, kind, folds, seeds, choose) for kind in KINDS}
     for fold in range(folds):
         folder = folder_of(out, fold, choose)
         for kind in KINDS:
-            entries = [json.loads((folder / f"{kind}-{seed}" / "scores.json").read_text()) for seed in range(seeds)]
+            files = [scores_file(folder, kind, chosen[kind], seed) for seed in range(seeds)]
+            entries = [json.loads(file.read_text()) for file in files]
             scores[kind].append(np.array([entry["scores"] for entry in entries]).T)
         targets += entries[0]["targets"]
         numbers += [fold] * len(entries[0]["targets"])
@@ -211,6 +235,7 @@ def show(out: Path, folds: int, seeds: int, choose: bool) -> None:
         print(f"fold {fold}: pretrained {areas[0]:.3f}, random {areas[1]:.3f}; loss {line['modalities']['mr']}")
     arrays = [[np.concatenate(scores[kind]), np.array(targets), np.array(numbers)] for kind in KINDS]
     for kind, values in zip(KINDS, arrays, strict=True):
+        print(f"rate of {kind}, chosen on validation: {chosen[kind]:g}")
         print(f"adrenal, mean AUC, {kind} at 10% of labels: {mean_of_areas(*values):.3f} (bar: none)")
     volumes = np.arange(len(targets)).astype(str)
     gain: Interval = paired_difference(mean_of_areas, arrays[0], arrays[1], volumes, rounds=500)
@@ -238,7 +263,7 @@ def main() -> None:
         return
     if not (out / "store" / "store.json").exists():
         take_in(arguments.data, out)
-    trained = 2 * folds * arguments.seeds
+    trained = len(KINDS) * len(RATES) * folds * arguments.seeds
     print(f"{folds} pretrainings of {arguments.steps} steps, {trained} fine-tunings of {FINETUNING.steps} steps")
     started = time.monotonic()
     command = [sys.executable, __file__, *sys.argv[1:], "--one"]

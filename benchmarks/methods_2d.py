@@ -42,7 +42,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "shared prototypes": {"recipe": "small_cpu", "shared_prototypes": True, "prototypes": 64, "projection": 32},
 }
 """What the search chose; shared prototypes are ours but for that."""
-SEARCH = {"learning_rate": [5e-4, 2e-3]}
+RATES = [5e-4, 2e-3]
+"""Of the encoder in fine-tuning; the better one on validation counts, for each encoder and fraction."""
 
 
 def one_pretraining(store: Path, out: Path, name: str, steps: int) -> None:
@@ -53,7 +54,7 @@ def one_pretraining(store: Path, out: Path, name: str, steps: int) -> None:
     pretrain([store], out=out / "pretraining" / name, recipe=recipe, steps=steps, workers=0, **values)
 
 
-def study_file(out: Path, store: Path, fraction: float, seeds: int) -> Path:
+def study_file(out: Path, store: Path, fraction: float, seeds: int, rates: list[float]) -> Path:
     """The study of one fraction as a user would write it."""
     content = {
         "stores": [str(store.absolute())],
@@ -62,7 +63,7 @@ def study_file(out: Path, store: Path, fraction: float, seeds: int) -> Path:
         "fractions": [fraction],
         "seeds": seeds,
         "finetune": {"head_learning_rate": 2e-3},
-        "search": SEARCH,
+        "search": {"learning_rate": rates},
     }
     file = out / f"study-{fraction:g}.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -126,6 +127,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--fraction", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument(
         "--at-once", type=int, default=os.cpu_count() or 1, help="trainings side by side, a thread each"
     )
@@ -141,7 +143,7 @@ def main() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with ThreadPoolExecutor(arguments.at_once) as pool:
         list(pool.map(lambda name: subprocess.run([*command, "--one", name], env=environment, check=True), METHODS))
-    file = study_file(out, store, arguments.fraction, arguments.seeds)
+    file = study_file(out, store, arguments.fraction, arguments.seeds, arguments.rates)
     content = study(file, out=out / f"study-{arguments.fraction:g}", at_once=arguments.at_once)
     show_courses(out)
     show(content, arguments.fraction)

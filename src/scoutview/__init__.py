@@ -11,10 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scoutview.commands.atlas import atlas
     from scoutview.commands.demo import demo
     from scoutview.commands.doctor import doctor
     from scoutview.commands.embed import embed
     from scoutview.commands.evaluate import evaluate
+    from scoutview.commands.export import export
     from scoutview.commands.finetune import finetune
     from scoutview.commands.fsck import fsck
     from scoutview.commands.ingest import ingest
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from scoutview.commands.label import label
     from scoutview.commands.merge import merge
     from scoutview.commands.plan import plan
+    from scoutview.commands.predict import predict
     from scoutview.commands.pretrain import pretrain
     from scoutview.commands.probe import probe
     from scoutview.commands.study import study
@@ -40,7 +43,10 @@ COMMANDS = (
     "probe",
     "finetune",
     "evaluate",
+    "predict",
+    "export",
     "study",
+    "atlas",
     "fsck",
     "doctor",
 )
@@ -48,10 +54,12 @@ COMMANDS = (
 __all__ = [
     "COMMANDS",
     "__version__",
+    "atlas",
     "demo",
     "doctor",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "fsck",
     "ingest",
@@ -59,6 +67,7 @@ __all__ = [
     "label",
     "merge",
     "plan",
+    "predict",
     "pretrain",
     "probe",
     "study",

@@ -11,7 +11,15 @@ from sklearn import metrics as oracle
 
 from scoutview.errors import UsageError
 from scoutview.files import write_json
-from scoutview.metrics import accuracy, average_precision, evaluate_scores, patient_bootstrap, roc_auc
+from scoutview.metrics import (
+    accuracy,
+    average_precision,
+    evaluate_scores,
+    expected_calibration_error,
+    patient_bootstrap,
+    roc_auc,
+    sensitivity_at_specificity,
+)
 
 
 def sample(classes: int, n: int = 90, unknown: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,7 +42,7 @@ def test_binary_equals_the_plain_bootstrap() -> None:
     assert found["metrics"]["accuracy"] == pytest.approx(right.as_dict() | {"threshold": 0.5})
     assert found["per_class"]["lesion"]["positives"] == positives.sum()
     assert (found["n_images"], found["n_patients"]) == (90, len(set(patients.tolist())))
-    assert set(found) == {"n_images", "n_patients", "metrics", "per_class", "curves"}
+    assert set(found) == {"n_images", "n_patients", "metrics", "per_class", "curves", "reliability"}
     curves = found["curves"]["lesion"]
     area = np.trapezoid(curves["true_positive_rate"], curves["false_positive_rate"])
     assert area == pytest.approx(found["metrics"]["auc"]["value"])
@@ -95,3 +103,34 @@ def test_wrong_input_is_named() -> None:
         evaluate_scores(scores, targets * [1, 2], patients, ["a", "b"])
     with pytest.raises(UsageError, match="no image has a known target"):
         evaluate_scores(scores, targets * np.nan, patients, ["a", "b"])
+
+
+def test_sensitivity_and_calibration_equal_the_plain_bootstrap() -> None:
+    generator = np.random.default_rng(3)
+    targets = (generator.random((120, 1)) < 0.4).astype(float)
+    scores = (0.5 * targets + generator.random((120, 1))).clip(0, 1.4) / 1.4
+    patients = np.asarray([f"p{k}" for k in generator.integers(40, size=120)])
+    found = evaluate_scores(scores, targets, patients, ["lesion"], rounds=80, seed=6)
+    statistics = {
+        "sensitivity": lambda s, p: sensitivity_at_specificity(s, p, 0.9),
+        "brier": lambda s, p: oracle.brier_score_loss(p, s),
+        "calibration_error": expected_calibration_error,
+    }
+    for name, statistic in statistics.items():
+        arrays = (scores[:, 0], targets[:, 0] == 1)
+        expected = patient_bootstrap(statistic, *arrays, patients=patients, rounds=80, seed=6).as_dict()
+        assert found["per_class"]["lesion"][name] == pytest.approx(expected)
+        assert {key: found["metrics"][name][key] for key in expected} == pytest.approx(expected)
+    assert found["metrics"]["sensitivity"]["specificity"] == 0.9
+    points = found["reliability"]["lesion"]
+    assert sum(points["images"]) == 120
+    gaps = np.abs(np.subtract(points["mean_probability"], points["observed"])) @ np.array(points["images"]) / 120
+    assert gaps == pytest.approx(found["metrics"]["calibration_error"]["value"])
+
+
+def test_scores_that_are_no_probabilities_have_no_calibration() -> None:
+    scores, targets, patients = sample(1)
+    found = evaluate_scores(scores * 10, targets, patients, ["a"], rounds=5)
+    assert np.isnan(found["metrics"]["brier"]["value"])
+    assert found["reliability"]["a"]["images"] == []
+    assert found["metrics"]["sensitivity"]["value"] == sensitivity_at_specificity(scores[:, 0], targets[:, 0], 0.9)

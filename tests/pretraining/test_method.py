@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from scoutview.encoders import make_encoder
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
-from scoutview.pretraining.recipe import Recipe, resolve
+from scoutview.pretraining.recipe import Recipe
+from scoutview.pretraining.settings import resolve
 from scoutview.pretraining.sinkhorn import sinkhorn_codes
 from scoutview.pretraining.steps import all_finite, gradient_norm, step_in_parts, whole_step
 from scoutview.pretraining.swapped import global_mean, swapped_prediction

@@ -19,7 +19,8 @@ from scoutview.errors import UsageError
 from scoutview.pretraining.labels import Labels, label_losses, read_labels
 from scoutview.pretraining.method import Method
 from scoutview.pretraining.methods import METHODS, make_method, make_network, method_of
-from scoutview.pretraining.recipe import Recipe, resolve
+from scoutview.pretraining.recipe import Recipe
+from scoutview.pretraining.settings import resolve
 from scoutview.pretraining.simclr import contrastive_losses
 from scoutview.pretraining.steps import step_in_parts, whole_step
 from scoutview.store import Annotation, Store, add_annotations

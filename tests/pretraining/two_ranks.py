@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from scoutview.encoders import make_encoder
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.methods import make_method, make_network
-from scoutview.pretraining.recipe import make_recipe, resolve
+from scoutview.pretraining.recipe import make_recipe
+from scoutview.pretraining.settings import resolve
 from scoutview.pretraining.swav import Swav
 from scoutview.training import convert_batchnorm
 

@@ -47,7 +47,8 @@ def ingest(
         label_columns: Columns of the CSV file to take as labels, instead of all that look like labels.
         patient_column: Column of the CSV file that says which images are of one patient.
         modality: What the files show that do not say so themselves, which is all but DICOM.
-        exclude: Stores, such as a test set, whose images and patients must not come in.
+        exclude: Stores, such as a test set, whose images and patients must not come in, and CSV files with a column
+            pixel_sha256, as atlas writes them, whose images must not.
         gaps: Volumes with missing or unevenly spaced slices: refuse them, or allow and flag them.
         air: Whether CT must hold air, which shows that its calibration is right.
         ultrasound_text: Outside its declared regions an ultrasound image is blackened; an image that declares none

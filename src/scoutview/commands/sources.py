@@ -44,7 +44,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     Raises:
         UsageError: if there is nothing there.
     """
-    if _is_store(source):
+    if is_store(source):
         archive = Archive.open([source])
         for index, row in enumerate(archive.rows):
             yield SourceImage(row.image, row.modality, row.patient, read_unit_image(archive, index, preprocessing)[0])
@@ -80,7 +80,7 @@ def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
     Raises:
         UsageError: if it is no store, or one without volumes.
     """
-    if not _is_store(source):
+    if not is_store(source):
         raise UsageError(f"{source} is no store: {encoder.architecture} is shown volumes, make a store with ingest")
     volumes = LabelledVolumes.of(Archive.open([source]))
     reader = volume_reader(encoder, volumes)
@@ -89,5 +89,6 @@ def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
         yield SourceImage(row.image, row.modality, row.patient, reader.whole(index).pixels)
 
 
-def _is_store(source: Path) -> bool:
+def is_store(source: Path) -> bool:
+    """Whether a source is a store, and no file or folder of files."""
     return is_url(str(source)) or (source / "store.json").exists()

@@ -8,7 +8,7 @@ from scoutview.encoders.architectures import InputSize, Network, make_encoder, s
 from scoutview.encoders.checkpointing import checkpoint_blocks, running_statistics_kept
 from scoutview.encoders.densenet import DenseNet
 from scoutview.encoders.embedding import embed_images
-from scoutview.encoders.file import Encoder, load_encoder, save_encoder, untrained_encoder
+from scoutview.encoders.file import Encoder, encoder_metadata, load_encoder, save_encoder, untrained_encoder
 from scoutview.encoders.foreign import is_foreign, load_foreign, open_encoder
 from scoutview.encoders.projector import Projector, at_least_fp32
 from scoutview.encoders.resnet import ResNet
@@ -26,6 +26,7 @@ __all__ = [
     "at_least_fp32",
     "checkpoint_blocks",
     "embed_images",
+    "encoder_metadata",
     "is_foreign",
     "load_encoder",
     "load_foreign",

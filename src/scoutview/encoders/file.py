@@ -91,18 +91,22 @@ def save_encoder(encoder: Encoder, path: Path) -> None:
         RunError: if what was written does not load to the same weights.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.network.state_dict().items()}
-    metadata = {
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata=encoder_metadata(encoder))
+        written = _load(temporary).network.state_dict()
+        if any(not torch.equal(value, written[name]) for name, value in weights.items()):
+            raise RunError(f"{path} did not load to the weights that were written: check the disk")
+
+
+def encoder_metadata(encoder: Encoder) -> dict[str, str]:
+    """What an encoder file says beside its weights; a file with more than this is one, too."""
+    return {
         "format": FORMAT,
         "architecture": encoder.architecture,
         "preprocessing": json.dumps(asdict(encoder.preprocessing)),
         "input_size": json.dumps(encoder.input_size),
         "provenance": json.dumps(encoder.provenance, sort_keys=True),
     }
-    with replacing(path) as temporary:
-        save_file(weights, temporary, metadata=metadata)
-        written = _load(temporary).network.state_dict()
-        if any(not torch.equal(value, written[name]) for name, value in weights.items()):
-            raise RunError(f"{path} did not load to the weights that were written: check the disk")
 
 
 def load_encoder(source: Path | str) -> Encoder:

@@ -68,7 +68,7 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         grid = self.patches((x - INPUT_MEAN) / INPUT_DEVIATION)
-        tokens = torch.cat([self.token.expand(len(x), -1, -1), grid.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), grid.flatten(2).transpose(1, 2)], dim=1)
         tokens = tokens + self._positions_of(grid.shape[2:])
         for block in self.blocks:
             tokens = block(tokens)

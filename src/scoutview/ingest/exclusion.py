@@ -1,7 +1,9 @@
-"""Images that must stay out of a store because they stand in another one, such as a declared test set."""
+"""Images that must stay out of a store: they stand in another one, such as a declared test set, or in a list."""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +14,33 @@ from scoutview.store import ImageRow, Record, Store
 from scoutview.store.codec import decode
 from scoutview.store.duplicates import Lookalikes, level_for
 
+LISTED = "pixel_sha256"
+"""The column of a list that says what is excluded."""
+
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What is excluded. pixels: by SHA-256; instances, patients: by key, of stores made under the same secret."""
+    """What is excluded. pixels: by SHA-256; instances, patients: by key, of stores made under the same secret.
+
+    listed: pixels that a list names.
+    """
 
     pixels: frozenset[str] = frozenset()
     instances: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     looks: tuple[Lookalikes, ...] = ()
+    listed: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, stores: Sequence[Path], salt_id: str) -> Exclusion:
-        """Everything that the stores hold.
+    def of(cls, sources: Sequence[Path], salt_id: str) -> Exclusion:
+        """Everything that the stores hold, and the very images that lists (.csv, see `read_list`) name.
 
         Raises:
-            UsageError: if a folder is no store, or is empty.
+            UsageError: if a folder is no store, or is empty, or a file is no list.
             RunError: if one is damaged.
         """
+        lists = [path for path in sources if path.suffix.lower() == ".csv" and not path.is_dir()]
+        stores = [path for path in sources if path not in lists]
         pixels: set[str] = set()
         instances: set[str] = set()
         patients: set[str] = set()
@@ -44,7 +55,8 @@ class Exclusion:
                 instances.update(row.instance_key for row in rows if row.instance_key)
                 patients.update(row.patient for row in rows)
             looks.append(Lookalikes.of(store, rows))
-        return cls(frozenset(pixels), frozenset(instances), frozenset(patients), tuple(looks))
+        listed = frozenset(digest for path in lists for digest in read_list(path))
+        return cls(frozenset(pixels), frozenset(instances), frozenset(patients), tuple(looks), listed)
 
     def held_by(self, rows: Sequence[ImageRow]) -> int:
         """How many images of a store are excluded by their pixels, instance or patient."""
@@ -61,6 +73,8 @@ class Exclusion:
     def _known(self, row: ImageRow) -> str:
         if row.pixel_sha256 in self.pixels:
             return "an excluded store holds the same pixels"
+        if row.pixel_sha256 in self.listed:
+            return "a list of what is excluded names its pixels"
         if row.instance_key in self.instances:
             return "an excluded store holds its SOP Instance UID"
         return "an excluded store holds its patient" if row.patient in self.patients else ""
@@ -76,6 +90,26 @@ class Exclusion:
             if look.like(row.modality, row.difference_hash, copy):
                 return "an excluded store holds an image that looks the same"
         return ""
+
+
+def read_list(path: Path) -> list[str]:
+    """The SHA-256 of stored pixels, 64 hex digits, that the column pixel_sha256 of a CSV file names.
+
+    Raises:
+        UsageError: if there is no such file or column, or a value is something else.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if LISTED not in (reader.fieldnames or ()):
+                raise UsageError(f"{path} has no column {LISTED}: give a store, or a list that scoutview atlas wrote")
+            digests = [str(entry[LISTED] or "").strip().lower() for entry in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as a CSV file ({error}): give a store or a list of images") from error
+    for number, digest in enumerate(digests, start=1):
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise UsageError(f"{path}, entry {number}: {LISTED} has to be 64 hex digits, not {digest[:80]!r}: mend it")
+    return digests
 
 
 NOTHING = Exclusion()

@@ -89,11 +89,12 @@ def _record(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: 
     preprocessing = Preprocessing()
     spectrum = radial_spectrum(preprocess(image.pixels, calibration_of(image), preprocessing))
     return make_record(
-        image, _keys_of(image, index, file, stamp, pseudonyms), encode_spectrum(spectrum), preprocessing.identity()
+        image, keys_of(image, index, file, stamp, pseudonyms), encode_spectrum(spectrum), preprocessing.identity()
     )
 
 
-def _keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: Pseudonyms) -> Keys:
+def keys_of(image: Image, index: str, file: SourceFile, stamp: str, pseudonyms: Pseudonyms) -> Keys:
+    """What an image of a file is called in every store that is made under the same secret."""
     """The slices of a file share their path and name key; the images of an npz file have each their own."""
     relative = file.relative.as_posix()
     place = f"{relative}#{index}" if index else relative

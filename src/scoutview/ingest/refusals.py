@@ -15,7 +15,7 @@ FIXES = {
     "duplicate_position": "several images lie at one place and nothing tells them apart: export one acquisition",
     "empty_file": "copy it again from its source: it has zero bytes",
     "encrypted": "unpack it with its password and give the folder",
-    "excluded": "nothing to do: it stands in a store that was given with --exclude, or its patient does",
+    "excluded": "nothing to do: it stands in a store or list that was given with --exclude, or its patient does",
     "four_dimensional": "split it into volumes or time series: more than four dimensions are not read",
     "gap": "copy the missing slices, or keep the volume as it is with --gaps allow",
     "hidden_file": "rename it without the leading dot if it is an image",

@@ -1,7 +1,8 @@
 """In: scores, targets and patient keys as numpy arrays. Out: figures with 95% intervals over patients.
 
 Pure functions; numpy only; wrong shapes or values raise `scoutview.errors.UsageError`.
-Public: areas and curves of `auc`, calibration, fROC, intervals, paired tests, robustness, `knn_scores`, `speed_up`.
+Public: areas and curves of `auc`, calibration, fROC, intervals, paired tests, robustness, `knn_scores`, neighbours,
+`speed_up`.
 """
 
 from scoutview.metrics.auc import (
@@ -36,6 +37,7 @@ from scoutview.metrics.froc import (
 )
 from scoutview.metrics.knn import knn_scores
 from scoutview.metrics.matching import MatchingRule
+from scoutview.metrics.neighbours import nearest_centres, nearest_neighbours, unit_vectors
 from scoutview.metrics.paired import PairedTest, froc_test, paired_test
 from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes, robustness_draws
 
@@ -69,6 +71,8 @@ __all__ = [
     "knn_scores",
     "macro_auc",
     "mean_froc",
+    "nearest_centres",
+    "nearest_neighbours",
     "overlaps",
     "own_speed_up",
     "paired_difference",
@@ -83,4 +87,5 @@ __all__ = [
     "sensitivity_at_specificity",
     "speed_up",
     "steps_to",
+    "unit_vectors",
 ]

@@ -36,9 +36,7 @@ def reliability(probabilities: ArrayLike, positives: ArrayLike, bins: int = BINS
     `probabilities` [n] in [0, 1]; `positives` [n], bool or 0/1. Raises `UsageError` for other shapes or values.
     """
     probabilities, positives = _checked(probabilities, positives)
-    if bins < 1:
-        raise UsageError(f"{bins} bins; give at least one")
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities, side="left")
+    place = _bins(probabilities, bins)
     images = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         return Reliability(
@@ -53,16 +51,38 @@ def expected_calibration_error(probabilities: ArrayLike, positives: ArrayLike, b
 
     Few images in a bin make it too large, also for a perfect model: compare it between models on the same images.
     """
-    points = reliability(probabilities, positives, bins)
-    number = points.images.sum()
-    gaps = np.abs(points.mean_probability - points.observed)
-    return float(np.nansum(gaps * points.images) / number) if number else float("nan")
+    probabilities, positives = _checked(probabilities, positives)
+    return float(weighted_calibration(probabilities, positives, np.ones((1, len(probabilities))), bins)[1][0])
 
 
 def brier_score(probabilities: ArrayLike, positives: ArrayLike) -> float:
     """Mean of (probability - positive)^2 (Brier 1950): [0, 1], 0 is perfect, NaN without images."""
     probabilities, positives = _checked(probabilities, positives)
-    return float(np.mean((probabilities - positives) ** 2)) if len(probabilities) else float("nan")
+    return float(weighted_calibration(probabilities, positives, np.ones((1, len(probabilities))))[0][0])
+
+
+def weighted_calibration(
+    probabilities: Floats, positives: NDArray[np.bool_], weights: Floats, bins: int = BINS
+) -> tuple[Floats, Floats]:
+    """(`brier_score`, `expected_calibration_error`), each [rounds], for each row of `weights` [rounds, n].
+
+    A weight (>= 0) is how often an image counts.
+    """
+    place = _bins(probabilities, bins)
+    inside = np.zeros((len(probabilities), bins))
+    inside[np.arange(len(probabilities)), place] = 1.0
+    total = weights.sum(axis=1)
+    # |mean probability - observed share| times the images of a bin is |sum of probability - positive|.
+    gaps = np.abs(weights @ (inside * (probabilities - positives)[:, None])).sum(axis=1)
+    squares = weights @ (probabilities - positives) ** 2
+    with np.errstate(invalid="ignore"):
+        return squares / total, gaps / total
+
+
+def _bins(probabilities: Floats, bins: int) -> NDArray[np.intp]:
+    if bins < 1:
+        raise UsageError(f"{bins} bins; give at least one")
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities, side="left")
 
 
 def _checked(probabilities: ArrayLike, positives: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

@@ -15,12 +15,17 @@ from scoutview.metrics.auc import (
     roc_curve,
     weighted_accuracy,
     weighted_areas,
+    weighted_sensitivity,
 )
-from scoutview.metrics.bootstrap import Interval, interval, patient_weights
+from scoutview.metrics.bootstrap import interval, patient_weights
+from scoutview.metrics.calibration import reliability, weighted_calibration
 
 Floats = NDArray[np.float64]
 _CURVE_POINTS = 500  # more cannot be told apart in a picture, and the file stays small
-_AUC, _AP, _ACCURACY = range(3)
+SPECIFICITY = 0.9
+"""At which the sensitivity is told."""
+_FIGURES = ("auc", "ap", "accuracy", "sensitivity", "brier", "calibration_error")
+"""In the order in which they lie in arrays."""
 
 
 def evaluate_scores(
@@ -32,18 +37,19 @@ def evaluate_scores(
     rounds: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """AUC, AP and accuracy with 95% intervals over patients, per class and as the mean over classes.
+    """AUC, AP, accuracy, sensitivity and calibration with 95% intervals over patients, per class and as their mean.
 
-    `scores` [n, classes], finite; `targets` [n, classes], 1, 0 or NaN for unknown; `patients` [n] keys.
-    One column per class, so a binary task has one. Unknown entries count nowhere; an image without any known
-    entry is left out. Every figure is drawn from the same resamples of patients; a mean is over the classes
-    that have a value, in a resample as on the whole.
+    `scores` [n, classes], finite, probabilities if the figures of calibration are to have a value; `targets`
+    [n, classes], 1, 0 or NaN for unknown; `patients` [n] keys. One column per class, so a binary task has one. Unknown
+    entries count nowhere; an image without any known entry is left out. Every figure is drawn from the same resamples
+    of patients; a mean is over the classes that have a value, in a resample as on the whole.
 
-    Returns `n_images`, `n_patients`, `metrics` {auc, ap, accuracy (with its threshold)}, `per_class`
-    {name: {auc, ap, positives, images}} and `curves` {name: {false_positive_rate, true_positive_rate,
-    recall, precision}}, at most 500 points each, empty lists where a class is absent. Figures without a
-    value are NaN, which `scoutview.files.write_json` writes as null. Raises `UsageError` for shapes that do
-    not match, other target values, repeated class names, or no known target at all.
+    Returns `n_images`, `n_patients`, `metrics` {auc, ap, accuracy (with its threshold), sensitivity (with the
+    specificity that it is at), brier, calibration_error}, `per_class` {name: {the same but for accuracy, positives,
+    images}}, `curves` {name: {false_positive_rate, true_positive_rate, recall, precision}}, at most 500 points each,
+    empty lists where a class is absent, and `reliability` {name: {mean_probability, observed, images}}, of the bins
+    that hold images. Figures without a value are NaN, which `scoutview.files.write_json` writes as null. Raises
+    `UsageError` for shapes that do not match, other target values, repeated class names, or no known target at all.
     """
     scores, targets, keys = _checked(scores, targets, patients, class_names)
     known = ~np.isnan(targets)
@@ -57,25 +63,25 @@ def evaluate_scores(
         [_figures(scores, targets, known, weights, threshold) for weights in patient_weights(keys, rounds, seed)]
     )
 
-    def spread(figure: int, name: int) -> Interval:
-        return interval(whole[figure, name], draws[:, figure, name], keys[known[:, name]])
+    def spread(figure: str, name: int) -> dict[str, Any]:
+        place = _FIGURES.index(figure)
+        return interval(whole[place, name], draws[:, place, name], keys[known[:, name]]).as_dict()
 
-    def mean(figure: int) -> Interval:
-        value = _mean(whole[figure][None])[0]
-        return interval(value, _mean(draws[:, figure]), keys)
+    def mean(figure: str) -> dict[str, Any]:
+        place = _FIGURES.index(figure)
+        return interval(_mean(whole[place][None])[0], _mean(draws[:, place]), keys).as_dict()
 
     return {
         "n_images": len(keys),
         "n_patients": len(np.unique(keys)),
         "metrics": {
-            "auc": mean(_AUC).as_dict(),
-            "ap": mean(_AP).as_dict(),
-            "accuracy": mean(_ACCURACY).as_dict() | {"threshold": threshold},
+            **{figure: mean(figure) for figure in _FIGURES},
+            "accuracy": mean("accuracy") | {"threshold": threshold},
+            "sensitivity": mean("sensitivity") | {"specificity": SPECIFICITY},
         },
         "per_class": {
             name: {
-                "auc": spread(_AUC, index).as_dict(),
-                "ap": spread(_AP, index).as_dict(),
+                **{figure: spread(figure, index) for figure in _FIGURES if figure != "accuracy"},
                 "positives": int(np.count_nonzero(targets[:, index] == 1)),
                 "images": int(np.count_nonzero(known[:, index])),
             }
@@ -85,17 +91,24 @@ def evaluate_scores(
             name: _curves(scores[known[:, index], index], targets[known[:, index], index] == 1)
             for index, name in enumerate(class_names)
         },
+        "reliability": {
+            name: _reliability(scores[known[:, index], index], targets[known[:, index], index] == 1)
+            for index, name in enumerate(class_names)
+        },
     }
 
 
 def _figures(scores: Floats, targets: Floats, known: NDArray[np.bool_], weights: Floats, threshold: float) -> Floats:
-    """[rounds, 3, classes]: AUC, AP, accuracy under each row of `weights` [rounds, n]."""
-    figures = np.full((len(weights), 3, scores.shape[1]), np.nan)
+    """[rounds, figure, classes] under each row of `weights` [rounds, n]."""
+    figures = np.full((len(weights), len(_FIGURES), scores.shape[1]), np.nan)
     for index in range(scores.shape[1]):
         here = known[:, index]
         score, positive, weight = scores[here, index], targets[here, index] == 1, weights[:, here]
-        figures[:, _AUC, index], figures[:, _AP, index] = weighted_areas(score, positive, weight)
-        figures[:, _ACCURACY, index] = weighted_accuracy(score, positive, weight, threshold)
+        figures[:, 0, index], figures[:, 1, index] = weighted_areas(score, positive, weight)
+        figures[:, 2, index] = weighted_accuracy(score, positive, weight, threshold)
+        figures[:, 3, index] = weighted_sensitivity(score, positive, weight, SPECIFICITY)
+        if _are_probabilities(score):
+            figures[:, 4, index], figures[:, 5, index] = weighted_calibration(score, positive, weight)
     return figures
 
 
@@ -105,6 +118,22 @@ def _mean(figures: Floats) -> Floats:
     number = present.sum(axis=1)
     total = np.where(present, figures, 0.0).sum(axis=1)
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _are_probabilities(scores: Floats) -> bool:
+    return bool(((scores >= 0) & (scores <= 1)).all())
+
+
+def _reliability(scores: Floats, positives: NDArray[np.bool_]) -> dict[str, list[float]]:
+    if not _are_probabilities(scores):
+        return {"mean_probability": [], "observed": [], "images": []}
+    points = reliability(scores, positives)
+    held = points.images > 0
+    return {
+        "mean_probability": points.mean_probability[held].tolist(),
+        "observed": points.observed[held].tolist(),
+        "images": points.images[held].tolist(),
+    }
 
 
 def _curves(scores: Floats, positives: NDArray[np.bool_]) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scoutview.errors import UsageError
+from scoutview.metrics.neighbours import unit_vectors
 
 Floats = NDArray[np.float64]
 _AT_ONCE = 1 << 23  # similarities held at a time: 64 MB
@@ -30,7 +31,7 @@ def knn_scores(
     targets = np.asarray(bank_targets)
     _check(bank, targets, queries, classes, k, temperature)
     k = min(k, len(bank))
-    bank, queries = _unit(bank), _unit(queries)
+    bank, queries = unit_vectors(bank), unit_vectors(queries)
     scores = np.zeros((len(queries), classes))
     block = max(1, _AT_ONCE // len(bank))
     for begin in range(0, len(queries), block):
@@ -43,15 +44,6 @@ def knn_scores(
         np.add.at(scores, (rows, targets[nearest]), votes)
     shares: Floats = scores / scores.sum(axis=1, keepdims=True)
     return shares
-
-
-def _unit(vectors: Floats) -> Floats:
-    # Scaling by the largest entry first keeps the squares of tiny and huge features representable.
-    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
-    scaled = vectors / np.where(largest > 0, largest, 1.0)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    unit: Floats = scaled / np.where(length > 0, length, 1.0)
-    return unit
 
 
 def _check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 
 WITHIN = 0.01
 LINES = 10

@@ -18,7 +18,7 @@ from scoutview.encoders import Network, at_least_fp32
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.method import Method, ViewNetwork
 from scoutview.pretraining.prototypes import Prototypes
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 from scoutview.pretraining.swapped import global_mean, swapped_prediction
 from scoutview.training import all_reduce
 

@@ -22,7 +22,7 @@ from scoutview.pretraining.data import TrainingData
 from scoutview.pretraining.method import Method
 from scoutview.pretraining.methods import labels_of, make_method, make_network
 from scoutview.pretraining.profile import Profile
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 from scoutview.pretraining.steps import optimizer_of, step_in_parts, update, whole_step
 from scoutview.training import (
     LabelTask,

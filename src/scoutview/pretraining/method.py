@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scoutview.encoders import Network
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.means import ModalityMeans
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 
 
 class ViewNetwork(nn.Module):

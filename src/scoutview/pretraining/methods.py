@@ -14,7 +14,8 @@ from scoutview.pretraining.dino import Dino
 from scoutview.pretraining.hybrid import Hybrid, HybridNetwork
 from scoutview.pretraining.labels import Labels, read_labels
 from scoutview.pretraining.method import Method
-from scoutview.pretraining.recipe import Recipe, Settings
+from scoutview.pretraining.recipe import Recipe
+from scoutview.pretraining.settings import Settings
 from scoutview.pretraining.simclr import Simclr
 from scoutview.pretraining.supervised import Supervised
 from scoutview.pretraining.swav import Swav

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from scoutview.encoders import Network, at_least_fp32
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.method import Method, ViewNetwork
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 from scoutview.pretraining.swapped import global_mean
 from scoutview.training import all_reduce, gather_samples
 

@@ -14,7 +14,8 @@ from scoutview.batches.loader import ViewSample, collate_views
 from scoutview.encoders import make_encoder
 from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.methods import make_method, make_network
-from scoutview.pretraining.recipe import Recipe, resolve
+from scoutview.pretraining.recipe import Recipe
+from scoutview.pretraining.settings import resolve
 from scoutview.pretraining.steps import optimizer_of, update
 from scoutview.training import make_fabric
 from scoutview.views import render_views

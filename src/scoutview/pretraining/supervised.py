@@ -11,7 +11,7 @@ from scoutview.encoders import Network
 from scoutview.errors import UsageError
 from scoutview.pretraining.labels import Labels, label_losses
 from scoutview.pretraining.method import Method, ViewNetwork
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 from scoutview.training import all_reduce
 
 

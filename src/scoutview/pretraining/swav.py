@@ -17,7 +17,7 @@ from scoutview.pretraining.labels import Labels
 from scoutview.pretraining.method import Method, ViewNetwork, joined_images
 from scoutview.pretraining.prototypes import Prototypes
 from scoutview.pretraining.queue import FeatureQueue
-from scoutview.pretraining.recipe import Settings
+from scoutview.pretraining.settings import Settings
 from scoutview.pretraining.sinkhorn import sinkhorn_codes
 from scoutview.pretraining.swapped import global_mean, swapped_prediction
 from scoutview.pretraining.telemetry import Telemetry

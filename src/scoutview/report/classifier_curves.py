@@ -18,7 +18,7 @@ SIDE = 235.0
 
 
 def class_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
-    """ROC and precision-recall curves, two panels per class that has points."""
+    """ROC, precision-recall and calibration curves, up to three panels per class that has points."""
     panels = []
     for index, (name, curves) in enumerate(mapping(evaluation.get("curves")).items()):
         found = mapping(mapping(evaluation.get("per_class")).get(name))
@@ -43,6 +43,15 @@ def class_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
                     f"{name}: precision and recall",
                     note,
                     _square(name, recall, ("recall", "precision"), share or 0.0, f"{prefix}-{index}p-"),
+                )
+            )
+        points = pairs(mapping(evaluation.get("reliability")).get(name), "mean_probability", "observed")
+        if points and roc:
+            panels.append(
+                Panel(
+                    f"{name}: calibration",
+                    "Share of positives over mean probability, by bin; on the diagonal probabilities are true.",
+                    _square(name, points, ("predicted", "observed"), None, f"{prefix}-{index}c-"),
                 )
             )
     return panels

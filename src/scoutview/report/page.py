@@ -127,6 +127,15 @@ def _probes(probe: Mapping[str, Any], prefix: str) -> list[Probe]:
     ]
 
 
+CLASS_FIGURES = {
+    "auc": "AUC",
+    "ap": "average precision",
+    "sensitivity": "sensitivity",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+
+
 def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
     if not evaluation:
         return None
@@ -135,7 +144,7 @@ def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | 
         (
             int(mapping(item.get(key)).get("ignored_resamples") or 0)
             for item in (mapping(evaluation.get("metrics")), *classes.values())
-            for key in ("auc", "ap", "accuracy")
+            for key in ("auc", "ap", "accuracy", "sensitivity", "brier", "calibration_error")
         ),
         default=0,
     )
@@ -150,12 +159,11 @@ def _evaluation(evaluation: Mapping[str, Any], prefix: str) -> dict[str, Any] | 
         ),
         "classes": Table(
             "By class",
-            ("class", "AUC", "average precision", "positive images", "images"),
+            ("class", *CLASS_FIGURES.values(), "positive images", "images"),
             [
                 [
                     name,
-                    estimate(item.get("auc")),
-                    estimate(item.get("ap")),
+                    *(estimate(item.get(key)) for key in CLASS_FIGURES),
                     count(item.get("positives")),
                     count(item.get("images")),
                 ]

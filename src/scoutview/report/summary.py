@@ -9,7 +9,7 @@ from typing import Any
 
 from scoutview.report.curves import loss_over_chance, modalities
 from scoutview.report.read import Run, listing, mapping, number
-from scoutview.report.wording import MISSING, count, duration, estimate, modality, quantity, series
+from scoutview.report.wording import MISSING, count, duration, estimate, modality, quantity, score, series
 
 # Spec section 2: within this share of ln K the loss has shown nothing.
 _AT_CHANCE = 0.01
@@ -89,6 +89,9 @@ def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
         "auc": "AUC",
         "ap": "average precision",
         "accuracy": f"accuracy at threshold {_threshold(metrics)}",
+        "sensitivity": f"sensitivity at specificity {score(mapping(metrics.get('sensitivity')).get('specificity'))}",
+        "brier": "Brier score",
+        "calibration_error": "expected calibration error",
         "dice": "Dice of the predicted masks",
         "froc_iou_0.1": "mean fROC sensitivity, IoU 0.1",
         "froc_iou_0.5": "mean fROC sensitivity, IoU 0.5",

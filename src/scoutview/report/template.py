@@ -26,13 +26,18 @@ class Table:
 def fill(template: str, path: Path, **content: Any) -> Path:
     """Write the page that `template` makes of `content` to `path`, atomically."""
     environment = Environment(
-        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(read_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(style=Markup(_read("style.css")), **content)
+    page = environment.get_template(template).render(style=Markup(read_part("style.css")), **content)
     # A lone surrogate, which JSON may hold, cannot be written as UTF-8.
     write_text(path, page.encode("utf-8", errors="replace").decode("utf-8"))
     return path
 
 
-def _read(name: str) -> str:
+def read_part(name: str) -> str:
+    """A template, style or script of this room."""
     return files("scoutview.report").joinpath(name).read_text(encoding="utf-8")

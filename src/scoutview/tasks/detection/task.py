@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from scoutview.tasks.detection.losses import detection_loss
 from scoutview.tasks.detection.network import Fcos
 from scoutview.tasks.detection.targets import assign_targets
 from scoutview.tasks.finetuning import ENCODER, FinetuneSettings
+from scoutview.tasks.inputs import Inputs
 
 RULE = MatchingRule("iou", 0.1)
 """Of the fROC that is watched: findings without a sharp border are found well before their box is exact."""
@@ -46,13 +46,6 @@ class DetectionSettings(FinetuneSettings):
         for name in ("input_size", "width", "depth"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} must be 1 or more")
-
-
-class Inputs(Protocol):
-    """Where network inputs come from."""
-
-    def batch(self, indices: Sequence[int]) -> Tensor:
-        """[image, 1, row, column] in [0, 1]."""
 
 
 @dataclass(frozen=True)
