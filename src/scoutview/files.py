@@ -27,6 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def left_over(path: Path) -> list[Path]:
+    """Temporary files that a kill left where `path` was being written; nobody will finish them."""
+    return sorted(path.parent.glob(f".{path.name}.*.tmp"))
+
+
 def sync(path: Path) -> None:
     """fsync a file or a folder."""
     descriptor = os.open(path, os.O_RDONLY)

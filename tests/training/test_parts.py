@@ -143,6 +143,21 @@ def test_a_run_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
         RunFolder(tmp_path / "other").prepare({"steps": 5}, {})
 
 
+def test_a_folder_whose_first_file_was_never_finished_is_free(tmp_path: Path) -> None:
+    torn = tmp_path / ".config.yaml.123.tmp"
+    torn.write_text("steps: ")
+    RunFolder(tmp_path).prepare({"steps": 5}, {})
+    assert read_config(tmp_path)["steps"] == 5
+    assert not torn.exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".config.yaml.123.tmp").write_text("")
+    (other / "thesis.tex").write_text("")
+    with pytest.raises(UsageError, match="is not empty and holds no run"):
+        RunFolder(other).prepare({"steps": 5}, {})
+    assert (other / ".config.yaml.123.tmp").exists()
+
+
 def test_metrics_survive_a_torn_line_and_continue_where_the_checkpoint_was(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for step in (1, 2, 3):

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from scoutview.errors import UsageError
-from scoutview.files import finite, write_json, write_text
+from scoutview.files import finite, left_over, write_json, write_text
 
 _ARCHIVES = ("archive", "earlier_archives")
 _CONDUCT = ("workers", "compile", "checkpoint_activations", "keep")
@@ -68,9 +68,13 @@ class RunFolder:
                         "with what the stores hold now"
                     )
                 earlier = [*earlier, before]
-        elif self.writes and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            # Other ranks may come while the writing one is making the folder.
-            raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
+        elif self.writes and self.path.exists():
+            # Other ranks may come while the writing one is making the folder; a kill may have left its first file torn.
+            torn = left_over(file)
+            if not self.path.is_dir() or set(self.path.iterdir()) > set(torn):
+                raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
+            for temporary in torn:
+                temporary.unlink()
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
             content = {**_plain(dict(config)), "reasons": dict(reasons)}
