@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,14 @@ def test_embedding_equals_the_network_one_image_at_a_time() -> None:
         with torch.inference_mode():
             np.testing.assert_allclose(encoder.network(inputs)[0].numpy(), row, atol=1e-5)
     assert embed_images(encoder, iter([])).shape == (0, 128)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 6, 7, 10])
+def test_the_stem_of_volumes_has_the_gradient_of_float64_at_any_depth(depth: int) -> None:
+    torch.manual_seed(0)
+    network = make_encoder("resnet18w0.25_3d").train()
+    exact = deepcopy(network).double()
+    volumes = torch.rand(2, 1, depth, 32, 32)
+    network.stages(volumes)[0].square().mean().backward()
+    exact.stages(volumes.double())[0].square().mean().backward()
+    torch.testing.assert_close(network.conv1.weight.grad.double(), exact.conv1.weight.grad, atol=1e-5, rtol=1e-2)

@@ -77,7 +77,10 @@ class ResNet(nn.Module):
         convolution, normalisation, pooling = _layers(spatial_dims)
         counts, bottleneck = DEPTHS[depth]
         channels = [int(base * width) for base in (64, 128, 256, 512)]
-        self.conv1 = convolution(1, channels[0], 7, stride=2, padding=3, bias=False)
+        # In 3D the depth is padded by `stages`: oneDNN leaves stray memory in the weights' gradient where a kernel is
+        # longer than the volume (seen with 6 slices on processors with AVX-512).
+        padding = 3 if spatial_dims == 2 else (0, 3, 3)
+        self.conv1 = convolution(1, channels[0], 7, stride=2, padding=padding, bias=False)
         self.bn1 = normalisation(channels[0])
         self.maxpool = pooling(3, stride=2, padding=1)
         before = channels[0]
@@ -96,6 +99,8 @@ class ResNet(nn.Module):
     def stages(self, x: Tensor) -> list[Tensor]:
         """The feature maps of the four stages, at strides 4, 8, 16, 32."""
         x = (x - INPUT_MEAN) / INPUT_DEVIATION
+        if self.spatial_dims == 3:
+            x = nn.functional.pad(x, (0, 0, 0, 0, 3, 3))
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
         maps = []
         for number in range(1, 5):
