@@ -149,6 +149,7 @@ def make_settings(task: str, values: dict[str, Any]) -> FinetuneSettings:
 
 
 def _show(console: Console, line: dict[str, Any], steps: int) -> None:
-    figures = [f"{name[11:]} {value:.3f}" for name, value in line.items() if name.startswith("validation_")]
+    known = {name.removeprefix("validation_"): value for name, value in line.items() if name.startswith("validation_")}
+    figures = [f"{name} {value:.3f}" for name, value in known.items()]
     if figures:
         console.print(f"step {line['step']}/{steps}: validation {', '.join(figures)}", highlight=False)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from scoutview.batches import Archive
 from scoutview.commands.pretrain import pretrain
-from scoutview.encoders import open_encoder
+from scoutview.encoders import Encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
 from scoutview.ingest.cluster import on_cluster
@@ -95,9 +95,9 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
 def _check(plan: StudyPlan, out: Path) -> dict[str, Any]:
     """Refuse what cannot be before there is a folder or an hour of pretraining; the provenance of given encoders."""
     given = {name: path for name, path in plan.encoders.items() if name not in plan.recipes}
-    encoders = {name: open_encoder(path) for name, path in given.items()}
+    encoders: dict[str, Encoder] = {}
     if given:
-        Study(replace(plan, encoders=given, recipes={}, compare="all"), out)
+        encoders = Study(replace(plan, encoders=given, recipes={}, compare="all"), out).encoders
     else:
         task_parts(Archive.open(plan.stores), plan)
     architectures = {name: encoder.architecture for name, encoder in encoders.items()}

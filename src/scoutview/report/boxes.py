@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
-from scoutview.report.svg import INKS, figure, inline, short
+from scoutview.report.svg import INKS, inline, lying_rows
 
-_ROW, _WIDTH = 26.0, 380.0  # points
-_CHARACTER = 4.8
+_ROW = 26.0  # points
 _LONGEST_LABEL = 24
 
 
@@ -26,13 +25,8 @@ class Box:
 
 def box_plots(rows: Sequence[Box], measure: str, prefix: str, span: tuple[float, float]) -> Markup:
     """The rows as lying boxes over `span`; whiskers and medians as `box_plot` gives them, in percent."""
-    height = _ROW * len(rows) + 38
-    drawing, axes = figure(_WIDTH, height)
-    left = 14 + _CHARACTER * max(len(short(row.label, _LONGEST_LABEL)) for row in rows)
-    drawing.subplots_adjust(left=left / _WIDTH, right=1 - 18 / _WIDTH, bottom=32 / height, top=1 - 6 / height)
-    axes.grid(visible=False, axis="y")
-    axes.grid(color=INKS["grid"], linewidth=0.5, axis="x")
-    axes.axvline(0.0, color=INKS["quiet"], linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    labels, subjects = [row.label for row in rows], [row.emphasized for row in rows]
+    drawing, axes = lying_rows(labels, subjects, _LONGEST_LABEL, _ROW, 18.0, 0.0)
     for place, row in enumerate(rows):
         ink, numbers = INKS["accent" if row.emphasized else "quiet"], row.numbers
         first, third = numbers["first_quartile"], numbers["third_quartile"]
@@ -40,14 +34,7 @@ def box_plots(rows: Sequence[Box], measure: str, prefix: str, span: tuple[float,
             axes.plot(ends, (place, place), color=ink, linewidth=1.2, zorder=2)
         axes.barh(place, third - first, 0.5, first, color=INKS["paper"], edgecolor=ink, linewidth=1.2, zorder=3)
         axes.plot([numbers["median"]] * 2, (place - 0.25, place + 0.25), color=ink, linewidth=2.2, zorder=4)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [short(row.label, _LONGEST_LABEL) for row in rows], parse_math=False)
-    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_color(INKS["ink" if row.emphasized else "quiet"])
-    axes.tick_params(axis="y", length=0, labelsize=9)
-    axes.spines["left"].set_visible(False)
     axes.set_xlim(*span)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.0%}" if value else "0"))
     axes.set_xlabel(measure, fontsize=8.5, color=INKS["quiet"], labelpad=2)
     told = "; ".join(

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
 from scoutview.report.read import mapping, number
-from scoutview.report.svg import INKS, figure, inline, short
+from scoutview.report.svg import INKS, inline, lying_rows
 from scoutview.report.wording import estimate
 
-_ROW, _WIDTH = 23.0, 380.0  # points
-_CHARACTER = 4.8
+_ROW = 23.0  # points
 _LONGEST_LABEL = 32
 
 
@@ -34,26 +32,14 @@ def interval_plot(rows: Sequence[Estimates], measure: str, prefix: str, span: tu
     """
     if not any(number(mapping(item).get("value")) is not None for row in rows for item in row.figures):
         return None
-    height = _ROW * len(rows) + 38
-    drawing, axes = figure(_WIDTH, height)
-    left = 14 + _CHARACTER * max(len(short(row.label, _LONGEST_LABEL)) for row in rows)
-    drawing.subplots_adjust(left=left / _WIDTH, right=1 - 14 / _WIDTH, bottom=32 / height, top=1 - 6 / height)
-    axes.grid(visible=False, axis="y")
-    axes.grid(color=INKS["grid"], linewidth=0.5, axis="x")
-    axes.axvline(0.5, color=INKS["quiet"], linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    labels, subjects = [row.label for row in rows], [row.emphasized for row in rows]
+    drawing, axes = lying_rows(labels, subjects, _LONGEST_LABEL, _ROW, 14.0, 0.5)
     for index, row in enumerate(rows):
         ink = INKS["accent" if row.emphasized else "quiet"]
         for order, item in enumerate(row.figures):
             offset = 0.0 if len(row.figures) == 1 else (order - (len(row.figures) - 1) / 2) * 0.34
             _draw(axes, mapping(item), index + offset, ink, hollow=order > 0)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [short(row.label, _LONGEST_LABEL) for row in rows], parse_math=False)
-    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_color(INKS["ink" if row.emphasized else "quiet"])
-    axes.tick_params(axis="y", length=0, labelsize=9)
-    axes.spines["left"].set_visible(False)
     axes.set_xlim(*span)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.set_xlabel(f"{measure} (dashed: chance)", fontsize=8.5, color=INKS["quiet"], labelpad=2)
     told = "; ".join(f"{row.label}: {', '.join(estimate(item) for item in row.figures)}" for row in rows)
     return inline(drawing, f"{measure} with 95% intervals. {told}", prefix)

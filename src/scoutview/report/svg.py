@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Marker colour: CSS variable of style.css. The markers are arbitrary but must differ.
 INKS = {
@@ -43,6 +45,31 @@ _STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
     "text.parse_math": False,
 }
+
+
+def lying_rows(
+    labels: Sequence[str], emphasized: Sequence[bool], longest: int, row: float, right: float, middle: float
+) -> tuple[Figure, Axes]:
+    """A figure whose rows have a label each, those that are no subject in a quiet ink, with a dashed line at `middle`.
+
+    longest: characters of a label that are shown; row, right: height of a row and room on the right, in points.
+    """
+    width, height = 380.0, row * len(labels) + 38
+    shown = [short(label, longest) for label in labels]
+    drawing, axes = figure(width, height)
+    left = 14 + 4.8 * max(map(len, shown))  # points of a character
+    drawing.subplots_adjust(left=left / width, right=1 - right / width, bottom=32 / height, top=1 - 6 / height)
+    axes.grid(visible=False, axis="y")
+    axes.grid(color=INKS["grid"], linewidth=0.5, axis="x")
+    axes.axvline(middle, color=INKS["quiet"], linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), shown, parse_math=False)
+    for tick, subject in zip(axes.get_yticklabels(), emphasized, strict=True):
+        tick.set_color(INKS["ink" if subject else "quiet"])
+    axes.tick_params(axis="y", length=0, labelsize=9)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    return drawing, axes
 
 
 def figure(width: float, height: float) -> tuple[Figure, Axes]:

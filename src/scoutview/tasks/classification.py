@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -66,9 +67,16 @@ class Classification:
         """Cross-entropies of augmented images."""
         images = self.inputs.batch([self.train.indices[case] for case in cases]).to(self.device)
         logits = self.model.logits(augment(images, self.settings, generator))
-        targets = torch.from_numpy(self.train.values[list(cases)]).to(self.device)
-        weights = class_weights(self.train).to(self.device) if self.settings.class_weights else None
-        return classification_loss(logits, targets, self.train.exclusive, weights)
+        return self.loss_of(logits, torch.from_numpy(self.train.values[list(cases)]).to(self.device))
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `classification_loss`."""
+        return classification_loss(logits, targets, self.train.exclusive, self.weights)
+
+    @cached_property
+    def weights(self) -> Tensor | None:
+        """Of the classes, if they are to have any."""
+        return class_weights(self.train).to(self.device) if self.settings.class_weights else None
 
     def validate(self) -> dict[str, float]:
         """The macro AUC."""

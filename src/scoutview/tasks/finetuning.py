@@ -169,13 +169,13 @@ def parameter_groups(modules: Mapping[str, nn.Module], settings: FinetuneSetting
 
     Stage s of S has the rate learning_rate * layer_decay^(S - 1 - s). Parameters of frozen stages get no gradient.
     """
-    groups: list[dict[str, Any]] = []
     if ENCODER not in modules:
         every = [parameter for module in modules.values() for parameter in module.parameters()]
         return [{"params": every, "base": settings.head_learning_rate}]
     encoder = modules[ENCODER]
     stages = stages_of(encoder)
     frozen = _frozen(encoder, settings)
+    groups: list[dict[str, Any]] = []
     for stage in range(stages):
         parameters = [value for name, value in encoder.named_parameters() if stage_of(encoder, name) == stage]
         for parameter in parameters:

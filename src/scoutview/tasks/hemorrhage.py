@@ -11,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from scoutview.batches import Archive, LabelledVolumes
 from scoutview.encoders import Encoder
@@ -20,15 +19,14 @@ from scoutview.errors import UsageError
 from scoutview.metrics import evaluate_scores, roc_auc
 from scoutview.preprocessing import NoBrainError
 from scoutview.tasks.classification import (
-    Classifier,
-    augment,
-    class_weights,
+    Classification,
     classification_loss,
     mean_auc,
     new_classifier,
     predict,
 )
-from scoutview.tasks.finetuning import ENCODER, FinetuneSettings, Job
+from scoutview.tasks.finetuning import FinetuneSettings, Job
+from scoutview.tasks.head_file import read_head
 from scoutview.tasks.inputs import VolumeInputs, volume_reader
 from scoutview.tasks.labels import NEGATIVE, POSITIVE, Targets
 from scoutview.tasks.model_file import load_classifier, save_classifier
@@ -72,36 +70,15 @@ class HemorrhageSettings(FinetuneSettings):
 
 
 @dataclass(frozen=True)
-class Hemorrhage:
-    """The model to the loop of `finetune_task`; see `Task`.
+class Hemorrhage(Classification):
+    """A classifier whose one linear layer has the outputs of all heads. parts: where each head's lie."""
 
-    model: one linear layer with the outputs of all heads. parts: where each head's lie.
-    """
-
-    model: Classifier
     inputs: VolumeInputs
-    train: Targets
-    validation: Targets
     parts: Mapping[str, slice]
-    settings: HemorrhageSettings
-    device: str
 
-    @property
-    def cases(self) -> int:
-        """Labelled training volumes."""
-        return len(self.train.indices)
-
-    def modules(self) -> Mapping[str, nn.Module]:
-        """Encoder and heads."""
-        return {ENCODER: self.model.encoder.network, "head": self.model.head}
-
-    def loss(self, cases: Sequence[int], generator: np.random.Generator) -> Tensor:
-        """The sum of the heads' losses on augmented volumes."""
-        volumes = self.inputs.batch([self.train.indices[case] for case in cases]).to(self.device)
-        logits = self.model.logits(augment(volumes, self.settings, generator))
-        targets = torch.from_numpy(self.train.values[list(cases)]).to(self.device)
-        weights = class_weights(self.train).to(self.device) if self.settings.class_weights else None
-        return hemorrhage_loss(logits, targets, self.parts, weights)
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The sum of the heads' losses."""
+        return hemorrhage_loss(logits, targets, self.parts, self.weights)
 
     def validate(self) -> dict[str, float]:
         """The AUC of every head."""
@@ -202,7 +179,7 @@ def hemorrhage_job(
     told |= {"volume_label": settings.volume_label, "slice_label": settings.slice_label}
     parts = _parts(settings, inputs.size[0])
     return Job(
-        task=Hemorrhage(model, inputs, train, validation, parts, settings, device),
+        task=Hemorrhage(model, inputs, train, validation, settings, device, parts),
         settings=settings,
         cases=f"{len(train.indices)} labelled volumes, {len(validation.indices)} for validation{left_out}",
         labels=names,
@@ -219,8 +196,7 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
         UsageError: if the run holds no finished model, or the test split no volume for it.
     """
     model = load_classifier(run)
-    with safe_open(run / "head.safetensors", framework="pt") as file:
-        settings = _settings(json.loads(file.metadata()["settings"]))
+    settings = _settings(json.loads(read_head(run)[0]["settings"]))
     cases, inputs = _read(archive, model.encoder)
     targets, left_out = hemorrhage_targets(cases, inputs, settings, "test")
     if not targets.indices:

@@ -6,16 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import nn
 
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
-from scoutview.files import replacing
 from scoutview.tasks.classification import Classification, Classifier, new_classifier
 from scoutview.tasks.finetuning import FinetuneSettings, Job
+from scoutview.tasks.head_file import FILE, read_head, write_head
 from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.tasks.labels import class_targets
 
@@ -53,9 +52,7 @@ def save_classifier(
         "exclusive": json.dumps(model.exclusive),
         **(more or {}),
     }
-    with replacing(run / "head.safetensors") as temporary:
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}
-        save_file(weights, temporary, metadata=metadata)
+    write_head(run, model.head.state_dict(), metadata)
 
 
 def task_of(run: Path) -> str:
@@ -64,12 +61,11 @@ def task_of(run: Path) -> str:
     Raises:
         UsageError: if the run holds no finished model.
     """
-    path = run / "head.safetensors"
+    path = run / FILE
     if not path.is_file():
         raise UsageError(f"{run} holds no fine-tuned model: make one with scoutview finetune")
     try:
-        with safe_open(path, framework="pt") as file:
-            return str((file.metadata() or {}).get("task"))
+        return str(read_head(run)[0].get("task"))
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} is damaged ({error}): fine-tune again") from error
 
@@ -80,14 +76,12 @@ def load_classifier(run: Path) -> Classifier:
     Raises:
         UsageError: if the run holds no finished classifier.
     """
-    path = run / "head.safetensors"
+    path = run / FILE
     if not path.is_file():
         raise UsageError(f"{run} holds no fine-tuned model: make one with scoutview finetune classification")
     encoder = load_encoder(run)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            weights = {name: file.get_tensor(name) for name in ("weight", "bias")}
+        metadata, weights = read_head(run)
         classes = tuple(json.loads(metadata["classes"]))
         head = nn.Linear(encoder.network.features, len(classes))
         head.load_state_dict(weights)

@@ -6,16 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
-from scoutview.files import replacing
 from scoutview.tasks.detection.cases import read_findings
 from scoutview.tasks.detection.task import Detection, DetectionSettings, Detector, new_detector
 from scoutview.tasks.finetuning import Job
+from scoutview.tasks.head_file import FILE, read_head, write_head
 from scoutview.tasks.inputs import NetworkInputs
 
 TASK = "chest_detection"
@@ -67,12 +66,11 @@ def save_detector(model: Detector, run: Path) -> None:
         "depth": str(model.depth),
     }
     weights = {
-        f"{part}.{name}": value.detach().cpu().contiguous()
+        f"{part}.{name}": value
         for part in PARTS
         for name, value in model.network.get_submodule(part).state_dict().items()
     }
-    with replacing(run / "head.safetensors") as temporary:
-        save_file(weights, temporary, metadata=metadata)
+    write_head(run, weights, metadata)
 
 
 def load_detector(run: Path) -> Detector:
@@ -81,14 +79,12 @@ def load_detector(run: Path) -> Detector:
     Raises:
         UsageError: if the run holds no finished detector, or it is damaged.
     """
-    path = run / "head.safetensors"
+    path = run / FILE
     if not path.is_file():
         raise UsageError(f"{run} holds no detector: make one with scoutview finetune {TASK}")
     encoder = load_encoder(run)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, weights = read_head(run)
         sizes = (int(metadata[name]) for name in ("input_size", "width", "depth"))
         model = new_detector(encoder, tuple(json.loads(metadata["classes"])), *sizes)
         for part in PARTS:

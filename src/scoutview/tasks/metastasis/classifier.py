@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +85,15 @@ class SliceClassification:
             inputs = augment(inputs, self.settings, generator)
         else:
             inputs = torch.cat(augment_both(inputs, masks.to(self.device), self.settings, generator), dim=1)
+        expected = torch.from_numpy(self.train.inputs.cases.targets[list(cases), None]).to(self.device)
+        return classification_loss(self.model.logits(inputs), expected, False, self.weights)
+
+    @cached_property
+    def weights(self) -> Tensor | None:
+        """Of slices without and with the finding, if they are to have any."""
         values = self.train.inputs.cases.targets[:, None]
         targets = Targets((self.model.label,), False, tuple(range(len(values))), values)
-        weights = class_weights(targets).to(self.device) if self.settings.class_weights else None
-        expected = torch.from_numpy(values[list(cases)]).to(self.device)
-        return classification_loss(self.model.logits(inputs), expected, False, weights)
+        return class_weights(targets).to(self.device) if self.settings.class_weights else None
 
     def validate(self) -> dict[str, float]:
         """The AUC over slices."""

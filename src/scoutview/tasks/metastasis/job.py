@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
@@ -18,6 +17,7 @@ from scoutview.errors import UsageError
 from scoutview.files import replacing
 from scoutview.metrics import dice_interval, evaluate_scores, overlaps
 from scoutview.tasks.finetuning import FinetuneSettings, Job
+from scoutview.tasks.head_file import FILE, read_head, write_head
 from scoutview.tasks.metastasis.cases import Masks, SliceCases
 from scoutview.tasks.metastasis.classifier import (
     SliceChannels,
@@ -30,7 +30,6 @@ from scoutview.tasks.metastasis.classifier import (
 from scoutview.tasks.metastasis.inputs import SLICES, SliceInputs
 from scoutview.tasks.metastasis.predicted import predicted_masks
 from scoutview.tasks.metastasis.segmentation import (
-    FILE,
     Segmentation,
     Segmenter,
     folds_of,
@@ -203,9 +202,7 @@ def save_slice_classifier(model: SliceClassifier, run: Path) -> None:
         **{f"entry.{name}": value for name, value in model.entry.state_dict().items()},
         **{f"head.{name}": value for name, value in model.head.state_dict().items()},
     }
-    with replacing(run / FILE) as temporary:
-        plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        save_file(plain, temporary, metadata={"task": TASK, "label": model.label})
+    write_head(run, weights, {"task": TASK, "label": model.label})
 
 
 def load_slice_classifier(run: Path) -> SliceClassifier:
@@ -219,11 +216,9 @@ def load_slice_classifier(run: Path) -> SliceClassifier:
         raise UsageError(f"{run} holds no fine-tuned model: make one with scoutview finetune {TASK}")
     encoder = load_encoder(run)
     try:
-        with safe_open(path, framework="pt") as file:
-            label = file.metadata()["label"]
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        told, weights = read_head(run)
         channels = weights["entry.weight"].shape[1]
-        model = new_slice_classifier(encoder, label, channels == MASKED_CHANNELS, 0)
+        model = new_slice_classifier(encoder, told["label"], channels == MASKED_CHANNELS, 0)
         model.encoder.network.load_state_dict({"conv1.weight": weights["conv1.weight"]}, strict=False)
         for name, module in (("entry", model.entry), ("head", model.head)):
             module.load_state_dict({key: weights[f"{name}.{key}"] for key in ("weight", "bias")})

@@ -11,21 +11,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scoutview.errors import UsageError
-from scoutview.files import replacing
 from scoutview.metrics import dice, overlaps
 from scoutview.preprocessing import Preprocessing
 from scoutview.tasks.finetuning import FinetuneSettings
+from scoutview.tasks.head_file import FILE, read_head, write_head
 from scoutview.tasks.metastasis.inputs import SLICES, SliceInputs, augment_both
 from scoutview.tasks.metastasis.unet import UNet
 
 TASK = "metastasis_masks"
-FILE = "head.safetensors"
 _BATCH = 32
 
 
@@ -154,9 +152,7 @@ def save_segmenter(segmenter: Segmenter, run: Path) -> None:
         "patients": json.dumps(sorted(segmenter.patients)),
         "folds": str(segmenter.folds),
     }
-    weights = {name: value.detach().cpu().contiguous() for name, value in segmenter.network.state_dict().items()}
-    with replacing(run / FILE) as temporary:
-        save_file(weights, temporary, metadata=metadata)
+    write_head(run, segmenter.network.state_dict(), metadata)
 
 
 def load_segmenters(stage1: Path) -> tuple[Segmenter, ...]:
@@ -171,9 +167,7 @@ def load_segmenters(stage1: Path) -> tuple[Segmenter, ...]:
         if not path.is_file():
             raise UsageError(f"{path} is missing: {stage1} holds no finished stage 1 of metastasis_slices")
         try:
-            with safe_open(path, framework="pt") as file:
-                told = file.metadata()
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            told, weights = read_head(path.parent)
             network = new_unet(0)
             network.load_state_dict(weights)
             preprocessing = Preprocessing.from_dict(json.loads(told["preprocessing"]))
