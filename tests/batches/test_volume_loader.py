@@ -36,6 +36,7 @@ SETTINGS = ViewSettings(
     crops=(1, 2), sizes=((12, 64, 48), (8, 32, 40)), fraction=None, short_sides=(40.0, 80.0), energy=0.5
 )
 SLICES = 14
+HEAD = (12, 64, 48)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def listed(store: Path, where: str | None = None) -> tuple[Archive, VolumeList]:
 def dataset_of(store: Path, head: bool = False, where: str | None = None) -> VolumeDataset:
     archive, volumes = listed(store, where)
     flat = ReferenceEnergies(np.array([32.0, 1200.0]), np.full((2, 6), 0.05), np.full((2, 6), 0.02))
-    reader = VolumeReader(volumes, Preprocessing(), head)
+    reader = VolumeReader(volumes, Preprocessing(), HEAD if head else None)
     return VolumeDataset(archive, reader, SETTINGS, dict.fromkeys(volumes.parts, flat), seed=5)
 
 
@@ -143,7 +144,7 @@ def test_of_many_slices_a_slab_is_read_that_the_key_decides(store: Path, monkeyp
 def test_heads_are_cropped_and_what_is_no_head_is_replaced_or_named(store: Path) -> None:
     dataset = dataset_of(store, head=True)
     where, volume = dataset.reader.volumes.place(2)
-    head = read_head(where, volume)
+    head = read_head(where, volume, HEAD)
     sample = dataset[Draw(0, 0, 5, (2,))]
     np.testing.assert_allclose(slices_in(sample), head.pixels, atol=4e-5)
     spacing = np.linalg.norm(head.affine[:3, :3], axis=0)

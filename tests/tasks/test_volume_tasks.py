@@ -140,7 +140,7 @@ def test_every_consumer_is_shown_one_tensor(store: Path, volumes: str) -> None:
     assert len(recorder.seen) == 24
     for index in range(0, 24, 7):
         held, volume = cases.volumes.place(index)
-        pixels = read_head(held, volume).pixels if volumes == "head" else read_slab(held, volume, Preprocessing())
+        pixels = read_head(held, volume, SIZE).pixels if volumes == "head" else read_slab(held, volume, Preprocessing())
         expected = torch.from_numpy(network_input(pixels, SIZE))
         assert torch.equal(inputs.batch([index])[0, 0], expected)
         assert torch.equal(recorder.seen[index][0], expected)

@@ -143,12 +143,12 @@ def _line(head: HeadVolume, volume: Volume) -> tuple[float, float]:
 class VolumeReader:
     """Reads volumes as training sees them; picklable, and without open handles.
 
-    head: crop the brain of head CT (see `head_volume`), instead of whole slices by `preprocessing`.
+    head: size to which the brain of head CT is cropped (see `head_volume`); none is whole slices by `preprocessing`.
     """
 
     volumes: VolumeList
     preprocessing: Preprocessing
-    head: bool
+    head: tuple[int, int, int] | None
 
     def read(self, index: int, slab: float = 0.5) -> tuple[npt.NDArray[np.float32], float]:
         """(volume [slice, row, column] in [0, 1], from a slice to the next in px of the slices, 1 if not known).
@@ -160,8 +160,8 @@ class VolumeReader:
             DamagedRecordError: if the stored bytes are not those that were written.
         """
         store, volume = self.volumes.place(index)
-        if self.head:
-            head = read_head(store, volume)
+        if self.head is not None:
+            head = read_head(store, volume, self.head)
             across, down, through = np.linalg.norm(head.affine[:3, :3], axis=0)
             return head.pixels, float(through / np.sqrt(across * down))
         count = min(len(volume.rows), MOST_SLICES)
@@ -180,14 +180,14 @@ class VolumeReader:
             DamagedRecordError: if the stored bytes are not those that were written.
         """
         store, volume = self.volumes.place(index)
-        if not self.head:
+        if self.head is None:
             return WholeVolume(read_slab(store, volume, self.preprocessing), len(volume.rows), 0.0, 1.0)
-        head = read_head(store, volume)
+        head = read_head(store, volume, self.head)
         return WholeVolume(head.pixels, len(volume.rows), *_line(head, volume))
 
     def always_same(self, index: int) -> bool:
         """Whether a volume is read as a whole."""
-        return self.head or self.volumes.slices_of(index) <= MOST_SLICES
+        return self.head is not None or self.volumes.slices_of(index) <= MOST_SLICES
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from scoutview.batches.rows import Segment, catalog_file, rows_of_shard
 from scoutview.batches.selection import Numbers, Selection
 from scoutview.preprocessing import (
     Calibration,
+    HEAD_SHAPE,
     FindBox,
     HeadVolume,
     NoBrainError,
@@ -173,7 +174,9 @@ def _calibration(row: ImageRow, bounds: tuple[float, float, float, float]) -> Ca
     return Calibration(row.modality, row.slope, row.offset, row.units, minimum, low, high, maximum)
 
 
-def read_head(store: Store, volume: Volume, find_box: FindBox = brain_box) -> HeadVolume:
+def read_head(
+    store: Store, volume: Volume, shape: tuple[int, int, int] = HEAD_SHAPE, find_box: FindBox = brain_box
+) -> HeadVolume:
     """A head CT as `head_volume` makes it.
 
     Raises:
@@ -188,7 +191,7 @@ def read_head(store: Store, volume: Volume, find_box: FindBox = brain_box) -> He
         size = " x ".join(str(side) for side in volume.shape)
         raise NoBrainError(f"{name} has {size} voxels: that is no scan of a head, leave it out")
     try:
-        return head_volume(read_volume(store, volume), affine, find_box)
+        return head_volume(read_volume(store, volume), affine, find_box, shape)
     except ValueError as error:
         raise NoBrainError(f"{name}: {error}; leave it out") from error
     except NoBrainError as error:

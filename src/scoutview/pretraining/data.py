@@ -11,6 +11,7 @@ from scoutview.batches.loader import ViewDataset
 from scoutview.batches.volume_references import volume_references
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining.recipe import Recipe
+from scoutview.pretraining.settings import resolve_input_size
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class TrainingData:
         """
         views, seed = self.recipe.view_settings(), self.recipe.seed
         if self.volumes is not None:
-            reader = VolumeReader(self.volumes, preprocessing, self.recipe.head)
+            size, _ = resolve_input_size(self.recipe)
+            head = size if self.recipe.head and isinstance(size, tuple) else None
+            reader = VolumeReader(self.volumes, preprocessing, head)
             return VolumeDataset(self.archive, reader, views, volume_references(reader, folder), seed)
         identity = preprocessing.identity()
         references = {name: self.archive.reference_energies(name, identity) for name in self.images}

@@ -43,7 +43,7 @@ class Recipe:
         checkpoint_activations: compute blocks of the encoder again for the backward pass instead of keeping them.
         splits: which splits are used; test is left out so that it stays a test.
         where: an SQL expression over the catalog; images that do not pass it are left out (docs/filters.md).
-        head: whether the brain of head CT volumes is cropped to 40 x 224 x 192.
+        head: whether head CT is cropped to the brain, which is then scaled to the input size.
         damaged: what to do about an image whose checksum is wrong: raise, or replace it by the next of its lane, up to
             one in a thousand.
         crops: number of views of each kind.

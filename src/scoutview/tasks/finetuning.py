@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scoutview.encoders import stage_of, stages_of
 from scoutview.errors import UsageError
+from scoutview.memory import keep_freed_memory
 from scoutview.training import RunFolder, cosine_with_warmup, latest_checkpoint, load_checkpoint, save_checkpoint
 
 EPOCHS = 30
@@ -119,6 +120,7 @@ def finetune_task(task: Task, settings: FinetuneSettings, run: RunFolder, device
     Raises:
         UsageError: if more stages are to be frozen than the encoder has.
     """
+    keep_freed_memory()
     modules = task.modules()
     for module in modules.values():
         module.to(device)

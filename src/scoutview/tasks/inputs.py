@@ -50,7 +50,7 @@ class NetworkInputs:
 class VolumeInputs:
     """Number of a volume -> float32 [slice, row, column] in [0, 1] of a size, the same that embed and probe use.
 
-    An encoder of heads sees the brain's box as its pretraining did (`read_head`), any other the whole volume; either is
+    An encoder of heads sees the brain's box at its size as its pretraining did (`read_head`), any other the whole volume,
     brought to the size by `network_input`.
     """
 
@@ -104,4 +104,4 @@ def volume_reader(
 ) -> VolumeReader:
     """Reads volumes as the encoder's pretraining did, or as `otherwise` says if it saw no volumes in one."""
     head = encoder.provenance.get("volumes", otherwise) == "head"
-    return VolumeReader(cases.volumes, encoder.preprocessing, head)
+    return VolumeReader(cases.volumes, encoder.preprocessing, encoder.volume_size if head else None)
