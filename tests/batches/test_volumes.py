@@ -185,9 +185,7 @@ def test_what_is_no_head_is_refused_by_name(tmp_path: Path, store: Path) -> None
     (volume,) = listed(flat, "ct")
     with pytest.raises(NoBrainError, match="volume stack: the largest piece"):
         read_head(flat.stores[0], volume)
-    asked = read_head(
-        flat.stores[0], volume, find_box=lambda values, affine: Box((12.0, 12.0, 3.0), (6.0, 20.0, 20.0))
-    )
+    asked = read_head(flat.stores[0], volume, find_box=lambda values, affine: Box((12.0, 12.0, 3.0), (6.0, 20.0, 20.0)))
     assert asked.pixels.shape == (40, 224, 192)
     squashed = replace(volume, rows=tuple(replace(row, affine=(1.0,) * 12) for row in volume.rows))
     with pytest.raises(NoBrainError, match="volume stack: the affine is not one of a volume"):

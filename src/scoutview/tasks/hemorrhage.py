@@ -169,22 +169,33 @@ def hemorrhage_job(
     if labels:
         raise UsageError(f"{TASK} takes its labels by --volume-label, --type-labels and --slice-label, not by --label")
     cases, inputs = _read(archive, encoder)
+    task, without = hemorrhage_task(cases, inputs, encoder, settings, device)
+    left_out = f"; {without} in which no brain is found are left out" if without else ""
+    told: dict[str, Any] = {"heads": settings.heads, "type_labels": settings.type_labels}
+    told |= {"volume_label": settings.volume_label, "slice_label": settings.slice_label}
+    return Job(
+        task=task,
+        settings=settings,
+        cases=f"{len(task.train.indices)} labelled volumes, {len(task.validation.indices)} for validation{left_out}",
+        labels=task.model.labels,
+        save=lambda run: save_classifier(task.model, run, TASK, {"settings": json.dumps(told)}),
+    )
+
+
+def hemorrhage_task(
+    cases: LabelledVolumes, inputs: VolumeInputs, encoder: Encoder, settings: HemorrhageSettings, device: str
+) -> tuple[Hemorrhage, int]:
+    """(a new model on an encoder, with what it learns from, how many volumes were left out as without a brain).
+
+    Raises:
+        UsageError: if a label is missing, or a split has no volume.
+    """
     (train, without), (validation, more) = (
         hemorrhage_targets(cases, inputs, settings, split) for split in ("train", "validation")
     )
-    names = _label_names(settings)
-    model = new_classifier(encoder, names, train, validation, settings.seed)
-    left_out = f"; {without + more} in which no brain is found are left out" if without + more else ""
-    told: dict[str, Any] = {"heads": settings.heads, "type_labels": settings.type_labels}
-    told |= {"volume_label": settings.volume_label, "slice_label": settings.slice_label}
+    model = new_classifier(encoder, _label_names(settings), train, validation, settings.seed)
     parts = _parts(settings, inputs.size[0])
-    return Job(
-        task=Hemorrhage(model, inputs, train, validation, settings, device, parts),
-        settings=settings,
-        cases=f"{len(train.indices)} labelled volumes, {len(validation.indices)} for validation{left_out}",
-        labels=names,
-        save=lambda run: save_classifier(model, run, TASK, {"settings": json.dumps(told)}),
-    )
+    return Hemorrhage(model, inputs, train, validation, settings, device, parts), without + more
 
 
 def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class NetworkInputs:
 class VolumeInputs:
     """Number of a volume -> float32 [slice, row, column] in [0, 1] of a size, the same that embed and probe use.
 
-    An encoder of heads sees the brain's box at its size as its pretraining did (`read_head`), any other the whole volume,
-    brought to the size by `network_input`.
+    An encoder of heads sees the brain's box at its size, as its pretraining did (`read_head`), any other the whole
+    volume, brought to the size by `network_input`.
     """
 
     def __init__(self, reader: VolumeReader, size: tuple[int, int, int]) -> None:

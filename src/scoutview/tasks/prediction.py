@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from scoutview.encoders import Encoder, InputSize
+from scoutview.errors import UsageError
 from scoutview.tasks.classification import Classifier, predict
 from scoutview.tasks.detection import DetectionCases, Detector, case_scores, detect, load_detector
 from scoutview.tasks.detection.cases import MODALITY
 from scoutview.tasks.inputs import Pixels
+from scoutview.tasks.metastasis.job import TASK as METASTASIS
 from scoutview.tasks.model_file import load_classifier, task_of
 from scoutview.views import network_input
 
@@ -114,13 +116,15 @@ def load_predictor(run: Path, device: str) -> Predictor:
     """The fine-tuned model of a run folder.
 
     Raises:
-        UsageError: if there is none, or it is damaged.
+        UsageError: if there is none, it is damaged, or its task is not one of single files.
     """
     task = task_of(run)
     if task == "chest_detection":
         detector = load_detector(run)
         detector.network.to(device)
         return Predictor(detector, task, device)
+    if task == METASTASIS:
+        raise UsageError(f"{run} is of {task}, which needs the neighbours of a slice: use evaluate on a store")
     classifier = load_classifier(run)
     classifier.encoder.network.to(device)
     classifier.head.to(device)

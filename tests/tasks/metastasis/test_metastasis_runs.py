@@ -14,7 +14,7 @@ import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 from sliced_store import NAME, make_sliced_store
 
-from scoutview import evaluate, finetune
+from scoutview import evaluate, finetune, predict
 from scoutview.batches import Archive
 from scoutview.commands import finetune as command
 from scoutview.encoders import load_encoder, save_encoder, untrained_encoder
@@ -236,3 +236,19 @@ def test_what_cannot_be_is_refused_before_there_is_a_folder(made: tuple[Path, st
     with pytest.raises(UsageError, match="trained on patients that are held out here"):
         finetune("metastasis_slices", moved, encoder=encoder, out=tmp_path / "no", stage1=str(run), **FAST)
     assert command.make_settings("metastasis_slices", {"mask_folds": 3})
+
+
+def test_patients_that_stage_1_has_seen_are_no_test(made: tuple[Path, str, Path], tmp_path: Path) -> None:
+    store, _, run = made
+    moved = tmp_path / "moved"
+    shutil.copytree(store, moved)
+    add_annotations(Store.open(moved), [Annotation("study-0", "split", "split", "test")])
+    with pytest.raises(UsageError, match="trained on patients that are held out here"):
+        evaluate(run, moved)
+
+
+def test_single_files_have_no_neighbours_and_are_not_predicted(made: tuple[Path, str, Path], tmp_path: Path) -> None:
+    store, _, run = made
+    with pytest.raises(UsageError, match="needs the neighbours of a slice: use evaluate on a store"):
+        predict(run, store, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -231,7 +231,8 @@ def evaluate_metastasis(run: Path, archive: Archive, device: str) -> dict[str, A
     """The content of evaluation.json: AUC, AP, accuracy at 0.6 over slices, and the Dice of the predicted masks.
 
     Raises:
-        UsageError: if the run holds no finished model, or the test split no slice with the finding or none without it.
+        UsageError: if the run holds no finished model, or the test split no slice with the finding or none without it,
+            or if stage 1 was trained on test patients of this store.
     """
     model = load_slice_classifier(run)
     cases = SliceCases.of(archive, Masks.read(archive, model.label), "test")
@@ -241,6 +242,7 @@ def evaluate_metastasis(run: Path, archive: Archive, device: str) -> dict[str, A
     extra = {}
     if model.entry.in_channels == MASKED_CHANNELS:
         segmenters = load_segmenters(run / STAGE1)
+        _check_stage1(segmenters, model, (inputs,))
         channels.masks = predicted_masks(run / STAGE1, segmenters, (inputs,), device)
         every = [
             overlaps(channels.masks.batch(inputs, [case])[:, 0], inputs.masks([case])[:, 0])
