@@ -29,6 +29,7 @@ from scoutview.store import Annotation, Store, add_annotations
 from scoutview.study import Study, StudyPlan, summarise
 from scoutview.study.cells import run_cell
 from scoutview.study.plan import Cell
+from scoutview.study.task_plan import TaskPlan
 
 FRACTION = 0.1
 ALONE, HYBRID = "self-supervised", "hybrid"
@@ -39,7 +40,7 @@ def plan_of(out: Path, store: Path, alone: Path, seeds: int, seed: int = 0) -> S
     """The study as it is for one seed, whose hybrid encoder is its own."""
     return StudyPlan(
         stores=(str(store),),
-        tasks={label: (label,) for label in LABELS},
+        tasks={label: TaskPlan((label,)) for label in LABELS},
         encoders={ALONE: str(alone), HYBRID: str(out / "pretraining" / f"{HYBRID}-{seed}")},
         fractions=(FRACTION,),
         seeds=seeds,
@@ -69,7 +70,8 @@ def label_tenths(out: Path, store: Path, seeds: int) -> list[list[str]]:
     for seed in range(seeds):
         of_seed = []
         for label in LABELS:
-            targets = study.labelled(Cell(label, ALONE, FRACTION, seed))
+            places = study.labelled(Cell(label, ALONE, FRACTION, seed))
+            targets = study.tasks[label].probed["train"].part(places.tolist())
             for column, name in enumerate(targets.classes):
                 of_seed.append(finding(seed, label, name))
                 for index, values in zip(targets.indices, targets.values, strict=True):

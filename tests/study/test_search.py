@@ -17,6 +17,7 @@ from scoutview.errors import UsageError
 from scoutview.study import Study, StudyPlan, load_plan
 from scoutview.study.choice import choose
 from scoutview.study.plan import Cell
+from scoutview.study.task_plan import TaskPlan
 from scoutview.tasks.inputs import NetworkInputs
 
 SEARCH = {"learning_rate": [0.0001, 0.02], "zoom": [[0.9, 1.1], [1.0, 1.0]]}
@@ -121,7 +122,7 @@ def test_differences_and_their_intervals_are_those_of_a_loop(folder: Path, conte
 
 
 def test_settings_that_failed_somewhere_do_not_win() -> None:
-    plan = StudyPlan(("store",), {"a": ("a",)}, {"ours": "run"}, (1.0,), 2, search={"steps": (1, 2, 3)})
+    plan = StudyPlan(("store",), {"a": TaskPlan(("a",))}, {"ours": "run"}, (1.0,), 2, search={"steps": (1, 2, 3)})
 
     def cells(*values: tuple[int, int, float]) -> dict:
         return {
@@ -177,7 +178,7 @@ def test_all_encoders_are_shown_images_of_the_size_of_the_study(folder: Path) ->
     study(write(folder / "sized.yaml", input_size=64, seeds=1), out=folder / "sized")
     sized = Study(load_plan(folder / "sized.yaml", folder / "sized"), folder / "sized")
     cell = Cell("ct_rough", "ours", 1.0, 0)
-    train = sized.labelled(cell)
+    train = sized.tasks["ct_rough"].probed["train"].part(sized.labelled(cell).tolist())
     assert sized.encoder(cell).input_size == sized.encoder(Cell("ct_rough", "none", 1.0, 0)).input_size == 64
     kept = load_encoder(folder / "ours.safetensors")
     inputs = NetworkInputs(sized.archive, kept.preprocessing, 64)

@@ -19,6 +19,7 @@ from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
 from scoutview.study import Study, StudyPlan, load_plan
 from scoutview.study.plan import Cell
+from scoutview.study.task_plan import TaskPlan
 
 TASKS = {"texture of CT": ["ct_rough"], "mr_rough": ["mr_rough"]}
 
@@ -202,5 +203,5 @@ def test_a_folder_of_another_study_is_not_overwritten(folder: Path, content: dic
 
 def test_a_plain_list_of_labels_makes_a_task_of_each(folder: Path) -> None:
     plan = load_plan(write(folder / "list.yaml", tasks=["ct_rough", "mr_rough"]), folder)
-    assert plan.tasks == {"ct_rough": ("ct_rough",), "mr_rough": ("mr_rough",)}
+    assert plan.tasks == {"ct_rough": TaskPlan(("ct_rough",)), "mr_rough": TaskPlan(("mr_rough",))}
     assert isinstance(plan, StudyPlan)

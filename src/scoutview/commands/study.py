@@ -13,14 +13,15 @@ from rich.table import Table
 
 from scoutview.batches import Archive
 from scoutview.commands.pretrain import pretrain
-from scoutview.encoders import Encoder
+from scoutview.encoders import Encoder, untrained_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
 from scoutview.ingest.cluster import on_cluster
 from scoutview.ingest.pool import Spread, on_this_machine
-from scoutview.pretraining import load_recipe
+from scoutview.preprocessing import Preprocessing
+from scoutview.pretraining import load_recipe, resolve_input_size
 from scoutview.report import write_study_report
-from scoutview.study import Study, StudyPlan, load_plan, run_grid, summarise, task_parts
+from scoutview.study import Sources, Study, StudyPlan, load_plan, open_tasks, run_grid, summarise
 from scoutview.study.plan import Cell
 from scoutview.training import RunFolder
 from scoutview.training.run_folder import timestamp
@@ -98,12 +99,13 @@ def _check(plan: StudyPlan, out: Path) -> dict[str, Any]:
     encoders: dict[str, Encoder] = {}
     if given:
         encoders = Study(replace(plan, encoders=given, recipes={}, compare="all"), out).encoders
-    else:
-        task_parts(Archive.open(plan.stores), plan)
     architectures = {name: encoder.architecture for name, encoder in encoders.items()}
     for name, arguments in plan.recipes.items():
-        recipe, settings = _recipe(arguments)
-        architectures[name] = load_recipe(recipe, settings).encoder
+        recipe = load_recipe(*_recipe(arguments))
+        architectures[name] = recipe.encoder
+        if not encoders:
+            fresh = untrained_encoder(recipe.encoder, resolve_input_size(recipe)[0], Preprocessing())
+            open_tasks(plan, Sources(Archive.open(plan.stores), fresh))
     if len(set(architectures.values())) > 1:
         told = ", ".join(f"{name} is a {architecture}" for name, architecture in architectures.items())
         raise UsageError(f"encoders of different architectures ({told}): compare like with like")
@@ -139,7 +141,7 @@ def _workers(plan: StudyPlan, out: Path, at_once: int, cluster: str | None) -> A
 
 def _show(content: dict[str, Any]) -> None:
     """The fine-tuned figures; probes, areas and convergence are on the page."""
-    table = Table("task", "labels", "encoder", "against", "AUC", "95% interval", title="Fine-tuned, test images")
+    table = Table("task", "labels", "encoder", "against", "AUC", "95% interval", title="Fine-tuned, test cases")
     for entry in content["differences"]:
         figure = entry["difference"]
         if entry["measure"] == "fine-tuned":

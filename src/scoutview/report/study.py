@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def write_study_report(folder: Path, path: Path) -> Path:
         fine_tuned=tables.fine_tuned(study),
         panels_of_areas=_areas(study),
         differences=tables.differences(study),
-        frozen=tables.frozen(study),
+        frozen=tables.frozen(study) if any(entry["measure"] != "fine-tuned" for entry in study["areas"]) else None,
         choices=tables.choices(study),
         convergence=tables.convergence(study),
         panels_of_curves=_curves(study),
@@ -48,7 +48,7 @@ def write_study_report(folder: Path, path: Path) -> Path:
 def _sentences(study: Mapping[str, Any]) -> list[str]:
     done, cells, failed = study["done"], study["cells"], len(study["failures"])
     sentences = [
-        f"{counted(len(study['plan']['encoders']), 'encoder')} of {study['architecture']} at {study['input_size']} px "
+        f"{counted(len(study['plan']['encoders']), 'encoder')} of {study['architecture']} at {_size(study['input_size'])} px "
         f"against random weights on {counted(len(study['tasks']), 'task')}, "
         f"{counted(study['plan']['seeds'], 'seed')}."
     ]
@@ -110,11 +110,21 @@ def _curves(study: Mapping[str, Any]) -> list[Panel]:
             )
             for curve in curves
         ]
-        plot = Plot(
-            f"{task}, {fraction:.0%} of labels", "Validation AUC, mean over seeds.", lines, Reference(0.5, "chance")
-        )
+        watched, chance = _watched(study["tasks"][task]["task"])
+        plot = Plot(f"{task}, {fraction:.0%} of labels", f"{watched}, mean over seeds.", lines, chance)
         panels.append(over_steps(plot, f"curve-{number}-"))
     return panels
+
+
+def _watched(kind: str) -> tuple[str, Reference | None]:
+    """The figure of the curves of a task, and what chance reaches of it."""
+    if kind == "chest_detection":
+        return "Mean of validation AUC and fROC sensitivity", None
+    return "Validation AUC", Reference(0.5, "chance")
+
+
+def _size(value: int | Sequence[int]) -> str:
+    return str(value) if isinstance(value, int) else " x ".join(map(str, value))
 
 
 def _boxes(study: Mapping[str, Any]) -> list[Panel]:

@@ -161,9 +161,9 @@ def tasks(study: Study) -> Table:
         counts = [
             f"{task[f'{split}_images']} of {task[f'{split}_patients']}" for split in ("train", "validation", "test")
         ]
-        rows.append((name, ", ".join(task["classes"]), *counts, labelled))
-    headers = ("task", "classes", "train", "validation", "test", "labelled images per fraction")
-    return Table("Images of patients (or groups that stay together)", headers, rows)
+        rows.append((name, task["task"], ", ".join(task["classes"]), *counts, labelled))
+    headers = ("name", "task", "classes", "train", "validation", "test", "labelled cases per fraction")
+    return Table("Images, volumes or slices of patients (or groups that stay together)", headers, rows)
 
 
 def encoder_name(name: str) -> str:

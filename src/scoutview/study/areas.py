@@ -1,4 +1,4 @@
-"""Areas under the curve on the test images, and their paired differences, with intervals over patients and seeds."""
+"""Areas under the curve on the test cases, and their paired differences, with intervals over patients and seeds."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def all_areas(
         for number, task in enumerate(study.plan.tasks)
         for fraction in study.plan.fractions
         if (seeds := complete[task, fraction])
-        for encoder in (REFERENCE, *study.plan.encoders, RAW)
-        for measure in MEASURES
+        for encoder in study.plan.models(task)
+        for measure in (MEASURES if study.plan.tasks[task].probed else MEASURES[:1])
         if not (encoder == RAW and measure == "fine-tuned")
         for key in [(task, fraction, encoder, measure)]
     }
@@ -38,23 +38,22 @@ def all_areas(
 
 def _areas(study: Study, known: Mapping[Cell, Any], key: Key, seeds: Sequence[int], number: int) -> Drawn:
     task, fraction, encoder, measure = key
-    test = study.parts[task].test
-    patients = study.archive.patients(test.indices)
-    ones = np.ones((1, len(patients)))
+    test = study.tasks[task].parts["test"]
+    ones = np.ones((1, len(test.patients)))
     scores = [
         np.array(known[Cell(task, encoder, fraction, seed)]["scores"][measure], dtype=np.float64) for seed in seeds
     ]
     by_seed = np.array([_mean_areas(each, test.values, ones)[0] for each in scores])
     # The tasks have different patients, so their resamples are independent: another seed for each.
-    blocks = patient_weights(patients, ROUNDS, seed=number)
+    blocks = patient_weights(test.patients, ROUNDS, seed=number)
     draws = np.concatenate(
         [np.stack([_mean_areas(each, test.values, block) for each in scores]) for block in blocks], 1
     )
     return over_seeds(by_seed, draws, number)
 
 
-def _mean_areas(scores: Floats, values: npt.NDArray[np.float32], weights: Floats) -> Floats:
-    """AUC [round], mean over the classes that have a value under the weights [round, image]."""
+def _mean_areas(scores: Floats, values: npt.NDArray[np.floating[Any]], weights: Floats) -> Floats:
+    """AUC [round], mean over the classes that have a value under the weights [round, case]."""
     areas = []
     for column in range(values.shape[1]):
         here = ~np.isnan(values[:, column])

@@ -1,11 +1,12 @@
-"""One cell of the grid: fine-tune, probe the frozen features, keep the test scores of every image."""
+"""One cell of the grid: fine-tune, probe the frozen features, keep the test scores of every case."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from scoutview.encoders import Encoder, is_foreign, open_encoder, untrained_enco
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.study.fractions import labelled_part
+from scoutview.study.kinds import open_tasks
 from scoutview.study.moved import transformed_probabilities
-from scoutview.study.plan import RAW, REFERENCE, Cell, StudyPlan
-from scoutview.tasks import Targets, class_targets, finetune_classification, predict
-from scoutview.tasks.frozen import RAW_SIZE, frozen_features, linear_scores, neighbour_scores, raw_pixels
+from scoutview.study.plan import RAW, REFERENCE, STAGE1, Cell, StudyPlan
+from scoutview.study.tasks import Sources
+from scoutview.tasks import Task, finetune_task
+from scoutview.tasks import metastasis as slices
+from scoutview.tasks.classification import Classification
+from scoutview.tasks.frozen import frozen_features, linear_scores, neighbour_scores, raw_pixels
 from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import RunFolder, device
 from scoutview.training.run_folder import read_metrics
@@ -29,36 +34,8 @@ ERROR = "error.json"
 """What a cell that failed leaves beside where its result would be."""
 
 
-@dataclass(frozen=True)
-class TaskParts:
-    """The images and targets of a task in each split; stratum [train image] numbers its combinations of classes."""
-
-    train: Targets
-    validation: Targets
-    test: Targets
-    stratum: npt.NDArray[np.int64]
-
-
-def task_parts(archive: Archive, plan: StudyPlan) -> dict[str, TaskParts]:
-    """The images and targets of every task.
-
-    Raises:
-        UsageError: if a label is missing or has too few values, or a split has no image with it.
-    """
-    found = {}
-    for name, labels in plan.tasks.items():
-        train = class_targets(archive, labels, ("train",))
-        validation, test = (class_targets(archive, labels, (split,), train.classes) for split in ("validation", "test"))
-        for split, part in (("train", train), ("validation", validation), ("test", test)):
-            if not part.indices:
-                raise UsageError(f"no image with {', '.join(labels)} is in split {split}")
-        _, stratum = np.unique(np.nan_to_num(train.values, nan=-1.0), axis=0, return_inverse=True)
-        found[name] = TaskParts(train, validation, test, stratum.reshape(-1))
-    return found
-
-
 class Study:
-    """What all cells of a study share: archive, encoders, network inputs and targets, each read once."""
+    """What all cells of a study share: archive, encoders, network inputs and tasks, each read once."""
 
     def __init__(self, plan: StudyPlan, out: Path) -> None:
         self.plan, self.out = plan, out
@@ -75,13 +52,20 @@ class Study:
                     raise UsageError(
                         f"encoder {name} has {key} {mine}, another of the study {other}: compare like with like"
                     )
-        self.inputs = NetworkInputs(self.archive, self.like.preprocessing, self.like.image_side)
-        self.raw = NetworkInputs(self.archive, self.like.preprocessing, RAW_SIZE)
+            if encoder.provenance.get("volumes") != self.like.provenance.get("volumes"):
+                raise UsageError(
+                    f"encoder {name} was pretrained on whole volumes, or heads, and another of the study on the other: "
+                    "compare like with like"
+                )
+        self.sources = Sources(self.archive, self.like)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}
-        self.parts = task_parts(self.archive, plan)
+        self.tasks = open_tasks(plan, self.sources)
 
     def _resized(self, encoder: Encoder) -> Encoder:
-        return replace(encoder, input_size=self.plan.input_size or encoder.input_size)
+        try:
+            return replace(encoder, input_size=self.plan.input_size or encoder.input_size)
+        except ValueError as error:
+            raise UsageError(f"study file: {error}") from error
 
     def _alike(self, name: str, encoder: Encoder) -> Encoder:
         """Published weights at the input size and preprocessing of the study; others as they are."""
@@ -89,13 +73,10 @@ class Study:
             return encoder
         return replace(encoder, input_size=self.like.input_size, preprocessing=self.like.preprocessing)
 
-    def labelled(self, cell: Cell) -> Targets:
-        """The training targets of a cell: those of its fraction and seed, whatever its encoder."""
-        parts = self.parts[cell.task]
-        kept = labelled_part(self.archive.patients(parts.train.indices), parts.stratum, cell.fraction, cell.seed)
-        places = np.flatnonzero(kept)
-        indices = tuple(parts.train.indices[place] for place in places)
-        return replace(parts.train, indices=indices, values=parts.train.values[places])
+    def labelled(self, cell: Cell) -> npt.NDArray[np.int64]:
+        """Places of a cell's training cases: those of its fraction and seed, whatever its encoder."""
+        task = self.tasks[cell.task]
+        return np.flatnonzero(labelled_part(task.parts["train"].patients, task.stratum, cell.fraction, cell.seed))
 
     def encoder(self, cell: Cell) -> Encoder:
         """A fresh copy of the cell's network; random weights are drawn anew for every seed."""
@@ -114,62 +95,74 @@ class Study:
 
     def _features(self, encoder: str, seed: int, indices: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if encoder == RAW:
-            return raw_pixels(self.raw, indices)
-        return frozen_features(self.encoder(Cell("", encoder, 1.0, seed)), self.inputs, indices, device())
+            return raw_pixels(self.sources.raw, indices)
+        return frozen_features(self.encoder(Cell("", encoder, 1.0, seed)), self.sources.inputs, indices, device())
 
 
 def run_cell(study: Study, cell: Cell) -> None:
     """Train or probe one cell, or both, and write its result.json; a cell that has one is left alone.
 
-    A fine-tuning that was stopped goes on from its checkpoint. The weights are not kept: a study asks how good,
-    `scoutview finetune` makes the model.
+    A fine-tuning that was stopped goes on from its checkpoint. The weights are not kept, but for those of stage 1: a
+    study asks how good, `scoutview finetune` makes the model.
     """
     folder = cell.folder(study.out)
     if (folder / "result.json").exists():
         return
     started = time.monotonic()
-    train = study.labelled(cell)
+    places, task = study.labelled(cell), study.tasks[cell.task]
     content: dict[str, Any] = {
         **asdict(cell),
-        "images": len(train.indices),
-        "patients": len(set(study.archive.patients(train.indices).tolist())),
-        "scores": {} if cell.choice else _frozen(study, cell, train),
+        "images": len(places),
+        "patients": len(set(task.parts["train"].patients[places].tolist())),
+        "scores": _frozen(study, cell, places) if task.probed and not cell.choice else {},
     }
-    if study.plan.trains(cell):
-        _fine_tune(study, cell, train, content)
+    if cell.encoder == STAGE1 and task.stage1 is not None:
+        task.stage1(places.tolist(), study.plan.settings(cell.task, cell.seed, None), folder)
+    elif study.plan.trains(cell):
+        _fine_tune(study, cell, places, content)
     content["seconds"] = round(content.get("seconds", 0.0) + time.monotonic() - started, 3)
     write_json(folder / "result.json", content)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for left in [*folder.glob("checkpoints"), *folder.glob(f"{slices.STAGE1}/*/checkpoints")]:
+        shutil.rmtree(left, ignore_errors=True)
 
 
-def _fine_tune(study: Study, cell: Cell, train: Targets, content: dict[str, Any]) -> None:
+def _fine_tune(study: Study, cell: Cell, places: npt.NDArray[np.int64], content: dict[str, Any]) -> None:
     """Add to a result: test scores, those under transforms, the validation curve, and seconds before a restart."""
-    settings = study.plan.settings(cell.seed, cell.choice)
-    parts, labels = study.parts[cell.task], study.plan.tasks[cell.task]
+    settings = study.plan.settings(cell.task, cell.seed, cell.choice)
+    shared = Cell(cell.task, STAGE1, cell.fraction, cell.seed).folder(study.out)
+    training = study.tasks[cell.task].training(study.encoder(cell), places.tolist(), settings, shared)
     run = RunFolder(cell.folder(study.out))
-    run.prepare({**asdict(settings), "steps": settings.resolved_steps(len(train.indices)), **asdict(cell)}, {})
-    model = finetune_classification(
-        study.archive, study.encoder(cell), labels, train, parts.validation, settings, run, device(), study.inputs
-    )
+    run.prepare({**asdict(settings), "steps": settings.resolved_steps(len(places)), **asdict(cell)}, {})
+    finetune_task(training.task, settings, run, device())
     run.close()
     content["seconds"] = run.seconds_before
-    content["scores"]["fine-tuned"] = predict(model, study.inputs, parts.test.indices, device()).tolist()
-    lines = [line for line in read_metrics(run.path) if "validation_auc" in line]
-    content["curve"] = [(line["step"], line["validation_auc"]) for line in lines]
+    content["scores"]["fine-tuned"] = training.scores().tolist()
+    content["curve"] = [(line["step"], watched) for line in read_metrics(run.path) for watched in _watched(line)]
     if study.plan.robustness is not None and cell.fraction == max(study.plan.fractions):
-        content["robustness"] = transformed_probabilities(model, study.inputs, parts.test, study.plan.robustness)
+        content["robustness"] = _robustness(study, cell, training.task)
 
 
-def _frozen(study: Study, cell: Cell, train: Targets) -> dict[str, Any]:
+def _watched(line: Mapping[str, Any]) -> list[float]:
+    """The validation figure that decides, the first one, if a line of metrics.jsonl has any."""
+    return [value for name, value in line.items() if name.startswith("validation_")][:1]
+
+
+def _robustness(study: Study, cell: Cell, task: Task) -> dict[str, Any]:
+    inputs, settings = study.sources.inputs, study.plan.robustness
+    assert isinstance(task, Classification)
+    assert isinstance(inputs, NetworkInputs)
+    assert settings is not None
+    return transformed_probabilities(task.model, inputs, study.tasks[cell.task].probed["test"], settings)
+
+
+def _frozen(study: Study, cell: Cell, places: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Test scores of the linear probe and of nearest neighbours."""
-    parts = study.parts[cell.task]
+    train, validation, test = study.tasks[cell.task].probed.values()
     seed = cell.seed if cell.encoder == REFERENCE else 0
-    whole = study.features(cell.encoder, seed, parts.train.indices)
-    place = {index: number for number, index in enumerate(parts.train.indices)}
-    bank = whole[[place[index] for index in train.indices]]
-    validation, test = (study.features(cell.encoder, seed, part.indices) for part in (parts.validation, parts.test))
-    linear = linear_scores(bank, train.values, validation, parts.validation.values, test, train.exclusive)
-    neighbours = neighbour_scores(bank, train.values, test, train.exclusive)
+    bank, chosen_on, query = (study.features(cell.encoder, seed, part.indices) for part in (train, validation, test))
+    bank, values = bank[places], train.values[places]
+    linear = linear_scores(bank, values, chosen_on, validation.values, query, train.exclusive)
+    neighbours = neighbour_scores(bank, values, query, train.exclusive)
     return {"linear": linear.tolist(), "neighbours": neighbours.tolist()}
 
 

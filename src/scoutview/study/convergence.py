@@ -15,7 +15,7 @@ Seeds = Mapping[tuple[str, float], Sequence[int]]
 
 
 def curves(plan: StudyPlan, known: Mapping[Cell, Any], complete: Seeds) -> list[dict[str, Any]]:
-    """The validation AUC over steps of every task, fraction and encoder, over the seeds that count."""
+    """The watched validation figure over steps of every task, fraction and encoder, over the seeds that count."""
     return [
         _curve(known, (task, fraction, encoder), seeds)
         for (task, fraction), seeds in complete.items()
@@ -53,7 +53,11 @@ def convergence(plan: StudyPlan, known: Mapping[Cell, Any], complete: Seeds) -> 
 def _saved(plan: StudyPlan, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
     curves = [(ours["curve"], reference["curve"]) for ours, reference in pairs]
     schedules = [
-        {(chosen.steps, chosen.batch_size) for result in pair for chosen in [plan.settings(0, result.get("choice"))]}
+        {
+            (chosen.steps, chosen.batch_size)
+            for result in pair
+            for chosen in [plan.settings(result["task"], 0, result["choice"])]
+        }
         for pair in pairs
     ]
     return {
@@ -79,7 +83,7 @@ def _spread(pairs: Sequence[SpeedUp]) -> dict[str, Any]:
 
 
 def _curve(known: Mapping[Cell, Any], row: tuple[str, float, str], seeds: Sequence[int]) -> dict[str, Any]:
-    """The validation AUC over steps: mean, lowest and highest seed."""
+    """The watched validation figure over steps: mean, lowest and highest seed."""
     task, fraction, encoder = row
     curves = [known[Cell(task, encoder, fraction, seed)]["curve"] for seed in seeds]
     shortest = min(len(curve) for curve in curves)

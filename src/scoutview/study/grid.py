@@ -15,7 +15,7 @@ import torch
 from scoutview.files import write_json
 from scoutview.ingest.pool import Spread, here
 from scoutview.study.cells import ERROR, Study, read_result, run_cell
-from scoutview.study.plan import Cell, StudyPlan
+from scoutview.study.plan import STAGE1, Cell, StudyPlan
 
 _STUDY: list[tuple[StudyPlan, Path, Study]] = []
 _ONE_AT_A_TIME = threading.Lock()
@@ -25,9 +25,9 @@ _ONE_AT_A_TIME = threading.Lock()
 def run_grid(plan: StudyPlan, out: Path, spread: Spread, done: Callable[[Cell, str | None, int, int], None]) -> None:
     """Run what is missing, in this process with all threads, or by workers of one thread each.
 
-    done: called after each cell with (cell, its error if it failed, how many are through, how many there are). A cell
-    that fails leaves error.json, does not end the grid, and is tried again by the next run. The results do not depend
-    on the order; threads change them within rounding.
+    What several cells share, stage 1, comes before them. done: called after each cell with (cell, its error if it
+    failed, how many are through, how many there are). A cell that fails leaves error.json, does not end the grid, and
+    is tried again by the next run. The results do not depend on the order; threads change them within rounding.
     """
     cells = list(plan.cells())
     missing = [cell for cell in cells if read_result(cell.folder(out)) is None]
@@ -38,9 +38,13 @@ def run_grid(plan: StudyPlan, out: Path, spread: Spread, done: Callable[[Cell, s
         encoders={name: str(Path(path).absolute()) for name, path in plan.encoders.items()},
     )
     work = partial(_work, plan, out.absolute(), spread is not here)
-    errors = spread(missing, work, partial(_died, out), chunk=1)
-    for count, (cell, error) in enumerate(zip(missing, errors, strict=True), len(cells) - len(missing) + 1):
-        done(cell, error, count, len(cells))
+    through = len(cells) - len(missing)
+    for first in (True, False):
+        batch = [cell for cell in missing if (cell.encoder == STAGE1) == first]
+        errors = spread(batch, work, partial(_died, out), chunk=1)
+        for cell, error in zip(batch, errors, strict=True):
+            through += 1
+            done(cell, error, through, len(cells))
 
 
 def _work(plan: StudyPlan, out: Path, in_worker: bool, cells: list[Cell]) -> list[str | None]:

@@ -11,13 +11,17 @@ from typing import Any, Literal
 
 import yaml
 
+from scoutview.encoders import InputSize
 from scoutview.errors import UsageError
-from scoutview.tasks import FinetuneSettings
+from scoutview.study.task_plan import TaskPlan, names_of, read_task
+from scoutview.tasks import SETTINGS, FinetuneSettings
 
 REFERENCE = "none"
 """The network with random weights, a new draw per seed: what every encoder is compared with."""
 RAW = "raw pixels"
 """Small grey images as features: what a probe must beat to have needed a network. It is not fine-tuned."""
+STAGE1 = "stage 1"
+"""What all encoders of a task share: the networks whose masks a classifier of slices sees."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,14 @@ class StudyPlan:
 
     Attributes:
         stores: folders of stores.
-        tasks: name of a task: its labels, one or several. In the file a plain list of labels will do.
+        tasks: what is learnt, by name. In the file the labels of a classification, one or several, or a mapping with
+            `task`, `label` and settings; a plain list of labels makes a classification of each.
         encoders: name of an encoder: run folder, encoder file or published weights. All must be of one architecture
             and input size; published weights take that of the others.
         fractions: shares of the training patients that are labelled.
         seeds: how often each cell is repeated, with another labelled part, head, order, and random network.
-        input_size: side in px of the images that all encoders are shown, if it is not to be that of their files.
+        input_size: what all encoders are shown, if it is not to be that of their files: the side of images in px, or
+            slices, rows and columns of volumes. A detection has an input_size of its own.
         recipes: name of an encoder that the study pretrains itself, into the path in `encoders`: arguments of scoutview
             pretrain. In the file they stand in place of the path.
         finetune: settings of the fine-tuning that replace the defaults, the same for all.
@@ -50,11 +56,11 @@ class StudyPlan:
     """
 
     stores: tuple[str, ...]
-    tasks: dict[str, tuple[str, ...]]
+    tasks: dict[str, TaskPlan]
     encoders: dict[str, str]
     fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
     seeds: int = 5
-    input_size: int | None = None
+    input_size: InputSize | None = None
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -62,7 +68,7 @@ class StudyPlan:
     compare: tuple[tuple[str, str], ...] | Literal["all"] = "all"
 
     def __post_init__(self) -> None:
-        reserved = sorted({REFERENCE, RAW} & set(self.encoders))
+        reserved = sorted({REFERENCE, RAW, STAGE1} & set(self.encoders))
         unfit = sorted(name for name in (*self.tasks, *self.encoders) if Path(name).name != name)
         twice = sorted(set(self.search) & set(self.finetune))
         empty = sorted(name for name, values in self.search.items() if not values)
@@ -77,12 +83,17 @@ class StudyPlan:
             (not self.fractions, "fractions names no fraction"),
             (not all(0 < each <= 1 for each in self.fractions), f"fractions {self.fractions} must lie in (0, 1]"),
             (
-                self.input_size is not None and (type(self.input_size) is not int or self.input_size < 32),
-                f"input_size {self.input_size!r} must be a whole number of 32 or more px",
+                not _is_size(self.input_size),
+                f"input_size {self.input_size!r} must be a whole number of 32 or more px, or of volumes a list of "
+                "slices, rows and columns",
             ),
             (bool(twice), f"{', '.join(twice)} stands in finetune and in search: keep one"),
             (bool(empty), f"search has no value for {', '.join(empty)}"),
             (bool(strange), f"compare names {', '.join(strange)}, which is none of the encoders"),
+            (
+                self.robustness is not None and not all(task.probed for task in self.tasks.values()),
+                "robustness is measured of the classification of images alone: leave it out, or the other tasks",
+            ),
             (
                 self.robustness is not None and min(self.robustness.cases, self.robustness.transforms) < 1,
                 "robustness needs one case and one transform or more",
@@ -92,8 +103,23 @@ class StudyPlan:
         for wrong, message in problems:
             if wrong:
                 raise UsageError(f"study file: {message}")
-        for choice in self.choices():
-            self.settings(0, choice)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Refuse settings of the study that not every task has, and values that cannot be."""
+        common = names_of(FinetuneSettings)
+        for name in {**self.finetune, **self.search}:
+            for kind, settings in SETTINGS.items():
+                if name not in common and name in names_of(settings):
+                    raise UsageError(f"study file: {name} is a setting of {kind}: write it in the mapping of its task")
+            if name not in common:
+                raise UsageError(f"study file: unknown fine-tuning setting {name!r}: known are {', '.join(common)}")
+        for name, task in self.tasks.items():
+            twice = sorted(set(task.settings) & set(self.search))
+            if twice:
+                raise UsageError(f"study file: {', '.join(twice)} stands in task {name} and in search: keep one")
+            for choice in self.choices():
+                self.settings(name, 0, choice)
 
     def choices(self) -> dict[str | None, dict[str, Any]]:
         """The settings to try by the name of their folder: every combination; without a search the one None."""
@@ -102,21 +128,18 @@ class StudyPlan:
         combined = [dict(zip(self.search, values, strict=True)) for values in product(*self.search.values())]
         return {",".join(f"{key}={_word(value)}" for key, value in each.items()): each for each in combined}
 
-    def settings(self, seed: int, choice: str | None) -> FinetuneSettings:
-        """The fine-tuning settings of a seed and a choice.
-
-        Raises:
-            UsageError: if the file names a setting that there is not.
-        """
-        known = {entry.name for entry in fields(FinetuneSettings)} - {"seed"}
-        chosen = {**self.finetune, **self.choices()[choice]}
-        for name in chosen:
-            if name not in known:
-                raise UsageError(f"study file: unknown fine-tuning setting {name!r}: known are {', '.join(known)}")
+    def settings(self, task: str, seed: int, choice: str | None) -> FinetuneSettings:
+        """The fine-tuning settings of a task with a seed and a choice; stage 1 is trained without a choice."""
+        planned = self.tasks[task]
+        chosen = {**self.finetune, **self.choices().get(choice, {}), **planned.settings}
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()
         }
-        return FinetuneSettings(**values, seed=seed)
+        return SETTINGS[planned.kind](**values, seed=seed)
+
+    def models(self, task: str) -> list[str]:
+        """What is compared on a task: random weights, the encoders, and raw pixels where features are probed."""
+        return [REFERENCE, *self.encoders, *([RAW] if self.tasks[task].probed else [])]
 
     def pairs(self) -> list[tuple[str, str]]:
         """The encoders whose difference is wanted: (one, the other)."""
@@ -130,19 +153,23 @@ class StudyPlan:
         for seed in range(self.seeds):
             for task in self.tasks:
                 for fraction in self.fractions:
-                    for encoder in (REFERENCE, *self.encoders, RAW):
-                        yield Cell(task, encoder, fraction, seed)
+                    if self.tasks[task].staged:
+                        yield Cell(task, STAGE1, fraction, seed)
+                    for encoder in self.models(task):
+                        if not self.search or self.tasks[task].probed:
+                            yield Cell(task, encoder, fraction, seed)
                         if self.search and encoder != RAW:
                             yield from (Cell(task, encoder, fraction, seed, choice) for choice in self.choices())
 
     def trains(self, cell: Cell) -> bool:
         """Whether a cell is fine-tuned. With a search, the cell without a choice holds the frozen probes alone."""
-        return cell.encoder != RAW and cell.choice in self.choices()
+        return cell.encoder not in (RAW, STAGE1) and cell.choice in self.choices()
 
     def as_dict(self) -> dict[str, Any]:
         """For config.yaml and study.json, as in the file."""
         content = asdict(self)
         content["encoders"] |= content.pop("recipes")
+        content["tasks"] = {name: task.as_given() for name, task in self.tasks.items()}
         return content
 
 
@@ -150,7 +177,8 @@ class StudyPlan:
 class Cell:
     """One training: a task, an encoder, a label fraction, a seed, and a choice of settings where they are searched.
 
-    The frozen probes depend on no settings: they belong to the cell without a choice.
+    In place of an encoder: RAW, or STAGE1, which is trained before the others of its task, fraction and seed. The
+    frozen probes depend on no settings: they belong to the cell without a choice.
     """
 
     task: str
@@ -195,7 +223,7 @@ def load_plan(file: Path, out: Path) -> StudyPlan:
     content = {
         **values,
         "stores": tuple(_beside(file, path) for path in values["stores"]),
-        "tasks": {name: (labels,) if isinstance(labels, str) else tuple(labels) for name, labels in tasks.items()},
+        "tasks": {name: read_task(file, name, value) for name, value in tasks.items()},
         "encoders": {
             name: str(out / "pretraining" / name) if isinstance(value, Mapping) else _beside(file, value)
             for name, value in values["encoders"].items()
@@ -204,6 +232,7 @@ def load_plan(file: Path, out: Path) -> StudyPlan:
             name: _recipe(file, name, value) for name, value in values["encoders"].items() if isinstance(value, Mapping)
         },
         "fractions": tuple(float(value) for value in values.get("fractions", StudyPlan.fractions)),
+        "input_size": tuple(size) if isinstance(size := values.get("input_size"), list) else size,
         "search": _search(file, values.get("search", {})),
         "robustness": _robustness(file, values.get("robustness")),
         "compare": _compared(file, values.get("compare", "all")),
@@ -250,6 +279,12 @@ def _compared(file: Path, values: Any) -> Any:
 def _word(value: Any) -> str:
     """A value as part of the name of a folder."""
     return "-".join(_word(each) for each in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _is_size(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 3 and all(type(side) is int and side > 0 for side in value)
+    return value is None or (type(value) is int and value >= 32)
 
 
 def _beside(file: Path, path: str) -> str:

@@ -33,7 +33,7 @@ def robustness(
             runs = [known[Cell(task, encoder, fraction, seed)]["robustness"] for seed in seeds]
             classes = {
                 name: _of_class(study, task, column, runs, number)
-                for column, name in enumerate(study.parts[task].train.classes)
+                for column, name in enumerate(study.tasks[task].classes)
             }
             mean = {name: _mean([figures[name] for figures, _ in classes.values()]) for name in FIGURES}
             reference = reference or mean
@@ -65,9 +65,8 @@ def _of_class(
     study: Study, task: str, column: int, runs: Sequence[Mapping[str, Any]], number: int
 ) -> tuple[dict[str, Drawn], Floats]:
     """The figures of one class over seeds, and the relative changes [seed, case, transform]."""
-    test, cases = study.parts[task].test, np.array(runs[0]["cases"])
-    values = test.values[cases, column]
-    patients = study.archive.patients([test.indices[case] for case in cases])
+    test, cases = study.tasks[task].parts["test"], np.array(runs[0]["cases"])
+    values, patients = test.values[cases, column], test.patients[cases]
     stated = ~np.isnan(values)
     before = [np.array(run["probabilities"])[stated, column] for run in runs]
     after = [np.array(run["transformed"])[stated, :, column] for run in runs]

@@ -10,7 +10,7 @@ from scoutview.study.areas import all_areas, differences
 from scoutview.study.cells import Study, read_error, read_result
 from scoutview.study.choice import Tried, choose
 from scoutview.study.convergence import convergence, curves
-from scoutview.study.plan import RAW, REFERENCE, Cell
+from scoutview.study.plan import RAW, REFERENCE, STAGE1, Cell
 from scoutview.study.robustness import robustness
 
 
@@ -64,25 +64,23 @@ def _rows(study: Study, results: Mapping[Cell, Any], tried: Sequence[Tried]) -> 
     """The result of each row of the tables: its frozen probes, and the training with the settings that count."""
     chosen = {(entry.encoder, entry.fraction): entry.choice for entry in tried if entry.chosen}
     rows = {}
-    for cell, result in results.items():
-        if cell.choice is not None:
-            continue
-        if cell.encoder == RAW or study.plan.trains(cell):
-            rows[cell] = result
-        elif (key := (cell.encoder, cell.fraction)) in chosen:
-            trained = results.get(replace(cell, choice=chosen[key]))
+    for row in dict.fromkeys(replace(cell, choice=None) for cell in results if cell.encoder != STAGE1):
+        probed = results.get(row)
+        if row.encoder == RAW or study.plan.trains(row):
+            rows[row] = probed
+        elif (key := (row.encoder, row.fraction)) in chosen and (probed or not study.plan.tasks[row.task].probed):
+            trained = results.get(replace(row, choice=chosen[key]))
             if trained is not None:
-                rows[cell] = {**trained, "scores": {**result["scores"], **trained["scores"]}}
+                rows[row] = {**trained, "scores": {**(probed["scores"] if probed else {}), **trained["scores"]}}
     return rows
 
 
 def _complete_seeds(study: Study, known: Mapping[Cell, Any]) -> dict[tuple[str, float], list[int]]:
-    everyone = (REFERENCE, *study.plan.encoders, RAW)
     return {
         (task, fraction): [
             seed
             for seed in range(study.plan.seeds)
-            if all(Cell(task, encoder, fraction, seed) in known for encoder in everyone)
+            if all(Cell(task, encoder, fraction, seed) in known for encoder in study.plan.models(task))
         ]
         for task in study.plan.tasks
         for fraction in study.plan.fractions
@@ -90,23 +88,22 @@ def _complete_seeds(study: Study, known: Mapping[Cell, Any]) -> dict[tuple[str, 
 
 
 def _task(study: Study, name: str) -> dict[str, Any]:
-    parts = study.parts[name]
+    task, planned = study.tasks[name], study.plan.tasks[name]
     return {
-        "labels": list(study.plan.tasks[name]),
-        "classes": list(parts.train.classes),
+        "task": planned.kind,
+        "unit": task.unit,
+        "labels": list(planned.labels),
+        "classes": list(task.classes),
         **{
             f"{split}_{what}": count
-            for split, part in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
-            for what, count in (
-                ("images", len(part.indices)),
-                ("patients", len(set(study.archive.patients(part.indices).tolist()))),
-            )
+            for split, part in task.parts.items()
+            for what, count in (("images", len(part.patients)), ("patients", len(set(part.patients.tolist()))))
         },
     }
 
 
 def _labelled(known: Mapping[Cell, Any]) -> list[dict[str, Any]]:
-    """How many images and patients each fraction gives to learn from, by seed."""
+    """How many cases and patients each fraction gives to learn from, by seed."""
     found: dict[tuple[str, float], list[tuple[int, int]]] = {}
     for cell, result in known.items():
         if cell.encoder == REFERENCE:

@@ -168,7 +168,7 @@ def hemorrhage_job(
     assert isinstance(settings, HemorrhageSettings)
     if labels:
         raise UsageError(f"{TASK} takes its labels by --volume-label, --type-labels and --slice-label, not by --label")
-    cases, inputs = _read(archive, encoder)
+    cases, inputs = hemorrhage_inputs(archive, encoder)
     task, without = hemorrhage_task(cases, inputs, encoder, settings, device)
     left_out = f"; {without} in which no brain is found are left out" if without else ""
     told: dict[str, Any] = {"heads": settings.heads, "type_labels": settings.type_labels}
@@ -208,7 +208,7 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
     """
     model = load_classifier(run)
     settings = _settings(json.loads(read_head(run)[0]["settings"]))
-    cases, inputs = _read(archive, model.encoder)
+    cases, inputs = hemorrhage_inputs(archive, model.encoder)
     targets, left_out = hemorrhage_targets(cases, inputs, settings, "test")
     if not targets.indices:
         raise UsageError(f"no volume with {', '.join(model.labels)} is in the test split")
@@ -216,12 +216,11 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
     model.head.to(device)
     scores = predict(model, inputs, targets.indices, device)
     found = {}
-    for head, part in _parts(settings, inputs.size[0]).items():
-        mine, values, patients = scores[:, part], targets.values[:, part], cases.patients(targets.indices)
-        names = settings.columns(inputs.size[0])[head]
+    for head in settings.columns(inputs.size[0]):
+        mine, values = (head_cases(head, table, settings, inputs) for table in (scores, targets.values))
+        names, patients = settings.columns(inputs.size[0])[head], cases.patients(targets.indices)
         if head == "slices":
-            names, patients = ["slices"], np.repeat(patients, values.shape[1])
-            mine, values = mine.reshape(-1, 1), values.reshape(-1, 1)
+            names, patients = ["slices"], np.repeat(patients, inputs.size[0])
         if not np.isnan(values).all():
             found[head] = evaluate_scores(mine, values, patients, names)
     first, *others = found
@@ -243,12 +242,25 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
     }
 
 
+def head_cases(
+    head: str, table: npt.NDArray[np.floating[Any]], settings: HemorrhageSettings, inputs: VolumeInputs
+) -> npt.NDArray[np.floating[Any]]:
+    """The columns of a head in scores or targets [volume, output]; of slices one column, all of a volume in a row."""
+    columns = table[:, _parts(settings, inputs.size[0])[head]]
+    return columns.reshape(-1, 1) if head == "slices" else columns
+
+
 def _settings(told: dict[str, Any]) -> HemorrhageSettings:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
     return HemorrhageSettings(**values)
 
 
-def _read(archive: Archive, encoder: Encoder) -> tuple[LabelledVolumes, VolumeInputs]:
+def hemorrhage_inputs(archive: Archive, encoder: Encoder) -> tuple[LabelledVolumes, VolumeInputs]:
+    """The volumes of an archive, and what an encoder is shown of them: heads, unless it was pretrained otherwise.
+
+    Raises:
+        UsageError: if the encoder is one of images, or there is no volume.
+    """
     size = encoder.volume_size
     cases = LabelledVolumes.of(archive)
     return cases, VolumeInputs(volume_reader(encoder, cases, "head"), size)

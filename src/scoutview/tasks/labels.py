@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,10 @@ class Targets:
     exclusive: bool
     indices: tuple[int, ...]
     values: npt.NDArray[np.float32]
+
+    def part(self, places: Sequence[int]) -> Self:
+        """Some of the images or volumes."""
+        return replace(self, indices=tuple(self.indices[place] for place in places), values=self.values[list(places)])
 
 
 def class_targets(

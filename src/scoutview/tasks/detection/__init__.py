@@ -16,7 +16,7 @@ from scoutview.tasks.detection.decoding import Detections, case_scores, decode
 from scoutview.tasks.detection.letterbox import Letterbox, make_letterbox
 from scoutview.tasks.detection.locations import Locations, make_locations
 from scoutview.tasks.detection.losses import DetectionLoss, detection_loss
-from scoutview.tasks.detection.model_file import detection_job, load_detector, save_detector
+from scoutview.tasks.detection.model_file import detection_cases, detection_job, load_detector, save_detector
 from scoutview.tasks.detection.network import Fcos, HeadOutputs
 from scoutview.tasks.detection.readers import FusedBox, fuse_annotations, fuse_readers
 from scoutview.tasks.detection.targets import DetectionTargets, assign_targets
@@ -53,6 +53,7 @@ __all__ = [
     "change_images",
     "decode",
     "detect",
+    "detection_cases",
     "detection_job",
     "detection_loss",
     "draw_changes",

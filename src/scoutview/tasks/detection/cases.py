@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,17 @@ class DetectionCases:
     def empty(self) -> int:
         """How many images have no box of any class."""
         return sum(not len(boxes) for boxes in self.boxes)
+
+    def part(self, places: Sequence[int]) -> Self:
+        """Some of the images."""
+        return replace(
+            self,
+            indices=tuple(self.indices[place] for place in places),
+            shapes=tuple(self.shapes[place] for place in places),
+            boxes=tuple(self.boxes[place] for place in places),
+            numbers=tuple(self.numbers[place] for place in places),
+            known=self.known[list(places)],
+        )
 
 
 @dataclass(frozen=True)

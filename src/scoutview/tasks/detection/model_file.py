@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
-from scoutview.tasks.detection.cases import read_findings
+from scoutview.tasks.detection.cases import DetectionCases, read_findings
 from scoutview.tasks.detection.task import Detection, DetectionSettings, Detector, new_detector
 from scoutview.tasks.finetuning import Job
 from scoutview.tasks.head_file import FILE, read_head, write_head
@@ -30,6 +30,26 @@ def detection_job(
         UsageError: if a class has no box to learn from, there is none in the validation split, or the encoder is no
             ResNet.
     """
+    train, validation = detection_cases(archive, labels)
+    classes = train.classes
+    model = new_detector(encoder, classes, settings.input_size, settings.width, settings.depth, settings.seed)
+    inputs = NetworkInputs(archive, encoder.preprocessing, settings.input_size)
+    count = len(train.indices)
+    return Job(
+        task=Detection(model, inputs, train, validation, settings, device),
+        settings=settings,
+        cases=f"{count} radiographs, {train.empty} of them without a box, {len(validation.indices)} for validation",
+        labels=classes,
+        save=lambda run: save_detector(model, run),
+    )
+
+
+def detection_cases(archive: Archive, labels: Sequence[str]) -> tuple[DetectionCases, DetectionCases]:
+    """The training and validation images of some classes, of all that there are boxes of where none is named.
+
+    Raises:
+        UsageError: if a class has no box to learn from, or there is none in the validation split.
+    """
     findings = read_findings(archive)
     drawn = findings.drawn(archive, ("train",))
     classes = tuple(labels) or drawn
@@ -43,16 +63,7 @@ def detection_job(
     train, validation = (findings.cases(archive, classes, (split,)) for split in ("train", "validation"))
     if validation.empty == len(validation.indices):
         raise UsageError(f"no box of {', '.join(classes)} is in split validation: add some, or set a split column")
-    model = new_detector(encoder, classes, settings.input_size, settings.width, settings.depth, settings.seed)
-    inputs = NetworkInputs(archive, encoder.preprocessing, settings.input_size)
-    count = len(train.indices)
-    return Job(
-        task=Detection(model, inputs, train, validation, settings, device),
-        settings=settings,
-        cases=f"{count} radiographs, {train.empty} of them without a box, {len(validation.indices)} for validation",
-        labels=classes,
-        save=lambda run: save_detector(model, run),
-    )
+    return train, validation
 
 
 def save_detector(model: Detector, run: Path) -> None:

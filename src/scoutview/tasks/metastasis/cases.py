@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -134,6 +134,11 @@ class SliceCases:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def part(self, places: Sequence[int]) -> Self:
+        """Some of the cases; the other slices of their volumes are only neighbours."""
+        kept = list(places)
+        return replace(self, volume=self.volume[kept], place=self.place[kept], targets=self.targets[kept])
 
     def row(self, case: int) -> ImageRow:
         """The catalog row of a case."""

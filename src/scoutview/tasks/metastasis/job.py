@@ -99,7 +99,7 @@ def metastasis_job(
     seen, watched = SliceChannels(train), SliceChannels(validation)
     given = Path(settings.stage1) if settings.stage1 is not None else None
     if given is not None:
-        _check_stage1(load_segmenters(given / STAGE1), model, (validation,))
+        check_stage1(load_segmenters(given / STAGE1), label, encoder, (validation,))
 
     def begin(run: Path) -> None:
         if settings.mask_channel:
@@ -115,15 +115,19 @@ def metastasis_job(
         cases=_told(train.cases, len(validation.cases)),
         labels=(label,),
         save=lambda run: save_slice_classifier(model, run),
-        stages=_stage1_jobs(train, validation, settings, device) if own else {},
+        stages=stage1_jobs(train, validation, settings, device) if own else {},
         begin=begin,
     )
 
 
-def _stage1_jobs(
+def stage1_jobs(
     train: SliceInputs, validation: SliceInputs, settings: MetastasisSettings, device: str
 ) -> dict[str, Job]:
-    """Folder in the run -> training of a network that leaves out one part of the patients."""
+    """Folder in the run -> training of a network that leaves out one part of the patients.
+
+    Raises:
+        UsageError: if some part has no patient, or the others have none with the finding.
+    """
     patients, targets = train.cases.patients, train.cases.targets
     parts = folds_of(patients, targets, settings.mask_folds)
     jobs = {}
@@ -168,14 +172,15 @@ def _told(train: SliceCases, validation: int) -> str:
     return "; ".join([text, *train.left_out])
 
 
-def _check_stage1(segmenters: Sequence[Segmenter], model: SliceClassifier, held_out: Sequence[SliceInputs]) -> None:
+def check_stage1(
+    segmenters: Sequence[Segmenter], label: str, encoder: Encoder, held_out: Sequence[SliceInputs]
+) -> None:
     """Refuse a stage 1 for something else, or one that was trained on patients that are held out here."""
-    encoder = model.encoder
     for one in segmenters:
-        theirs, ours = (one.label, one.size), (model.label, encoder.image_side)
+        theirs, ours = (one.label, one.size), (label, encoder.image_side)
         if theirs != ours or one.preprocessing != encoder.preprocessing:
             raise UsageError(
-                f"that stage 1 was trained for {one.label!r} at {one.size} px, this run is for {model.label!r} at "
+                f"that stage 1 was trained for {one.label!r} at {one.size} px, this run is for {label!r} at "
                 f"{encoder.image_side} px (or their preprocessing differs): leave stage1 out to train another"
             )
         for part in held_out:
@@ -242,7 +247,7 @@ def evaluate_metastasis(run: Path, archive: Archive, device: str) -> dict[str, A
     extra = {}
     if model.entry.in_channels == MASKED_CHANNELS:
         segmenters = load_segmenters(run / STAGE1)
-        _check_stage1(segmenters, model, (inputs,))
+        check_stage1(segmenters, model.label, model.encoder, (inputs,))
         channels.masks = predicted_masks(run / STAGE1, segmenters, (inputs,), device)
         every = [
             overlaps(channels.masks.batch(inputs, [case])[:, 0], inputs.masks([case])[:, 0])
