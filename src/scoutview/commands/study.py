@@ -32,12 +32,12 @@ DEFAULT_RECIPE = "small_cpu"
 def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None) -> dict[str, Any]:
     """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
 
-    FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders` (a
-    name with its run folder, encoder file or published ResNet weights, or with a recipe and settings to pretrain it
-    first), and if wanted `fractions`, `seeds`, `finetune` (settings of scoutview finetune), `search` (settings with a
-    list of values each, of which validation chooses), `compare` (pairs of encoders) and `robustness` (numbers of
-    cases and transforms). Paths are relative to the file. Each cell fine-tunes, and probes the frozen features. A
-    cell that fails is tried again by the next run. Running the same command again continues.
+    FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels; or a name with its labels, or with a `task`
+    of scoutview finetune, its `label` and settings), `encoders` (a name with its run folder, encoder file or published
+    ResNet weights, or with a recipe and settings to pretrain it first), and if wanted `fractions`, `seeds`, `finetune`
+    (settings of scoutview finetune that all tasks have), `search` (settings with a list of values each, of which
+    validation chooses), `compare` (pairs of encoders) and `robustness` (numbers of cases and transforms). Paths are
+    relative to the file. Each cell fine-tunes, and of a classification probes the frozen features. A cell that fails is tried again by the next run. Running the same command again continues.
 
     Args:
         file: The study file.
