@@ -37,7 +37,8 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
     ResNet weights, or with a recipe and settings to pretrain it first), and if wanted `fractions`, `seeds`, `finetune`
     (settings of scoutview finetune that all tasks have), `search` (settings with a list of values each, of which
     validation chooses), `compare` (pairs of encoders) and `robustness` (numbers of cases and transforms). Paths are
-    relative to the file. Each cell fine-tunes, and of a classification probes the frozen features. A cell that fails is tried again by the next run. Running the same command again continues.
+    relative to the file. Each cell fine-tunes, and of a classification probes the frozen features. A cell that fails
+    is tried again by the next run. Running the same command again continues.
 
     Args:
         file: The study file.

@@ -25,6 +25,7 @@ from scoutview.metrics.detection import (
     evaluate_detections,
     hits_of_class,
     mean_froc,
+    mean_froc_draws,
 )
 from scoutview.metrics.dice import dice, dice_interval, overlaps
 from scoutview.metrics.froc import (
@@ -71,6 +72,7 @@ __all__ = [
     "knn_scores",
     "macro_auc",
     "mean_froc",
+    "mean_froc_draws",
     "nearest_centres",
     "nearest_neighbours",
     "overlaps",

@@ -127,7 +127,9 @@ def evaluate_detections(
         for number, name in enumerate(class_names):
             entry = evaluate_froc(hits[number], keys[known[:, number]], rounds, seed)
             content["per_class"][name]["froc"][str(rule)] = entry
-        draws = np.concatenate([_mean_scores(hits, known, weights) for weights in patient_weights(keys, rounds, seed)])
+        draws = np.concatenate(
+            [mean_froc_draws(hits, known, weights) for weights in patient_weights(keys, rounds, seed)]
+        )
         mean = interval(mean_froc(hits), draws, keys)
         content["metrics"][f"froc_{str(rule).replace(' ', '_')}"] = mean.as_dict()
     return content
@@ -138,8 +140,8 @@ def mean_froc(hits: Sequence[Hits]) -> float:
     return float(_mean(np.array([[froc_score(own) for own in hits]]))[0])
 
 
-def _mean_scores(hits: Sequence[Hits], known: NDArray[np.bool_], weights: Floats) -> Floats:
-    """`mean_froc` [round] under `weights` [round, image]."""
+def mean_froc_draws(hits: Sequence[Hits], known: NDArray[np.bool_], weights: Floats) -> Floats:
+    """`mean_froc` [round] under `weights` [round, image]: how often an image counts. known [image, class]."""
     columns = [weighted_sensitivities(own, weights[:, known[:, number]]).mean(1) for number, own in enumerate(hits)]
     return _mean(np.stack(columns, 1))
 

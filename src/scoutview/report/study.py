@@ -29,6 +29,8 @@ def write_study_report(folder: Path, path: Path) -> Path:
         failed=f"{counted(len(study['failures']), 'training')} failed",
         failures=tables.failures(study) if study["failures"] else None,
         fine_tuned=tables.fine_tuned(study),
+        froc=tables.froc(study),
+        froc_differences=tables.froc_differences(study),
         panels_of_areas=_areas(study),
         differences=tables.differences(study),
         frozen=tables.frozen(study) if any(entry["measure"] != "fine-tuned" for entry in study["areas"]) else None,
@@ -48,8 +50,8 @@ def write_study_report(folder: Path, path: Path) -> Path:
 def _sentences(study: Mapping[str, Any]) -> list[str]:
     done, cells, failed = study["done"], study["cells"], len(study["failures"])
     sentences = [
-        f"{counted(len(study['plan']['encoders']), 'encoder')} of {study['architecture']} at {_size(study['input_size'])} px "
-        f"against random weights on {counted(len(study['tasks']), 'task')}, "
+        f"{counted(len(study['plan']['encoders']), 'encoder')} of {study['architecture']} at "
+        f"{_size(study['input_size'])} px against random weights on {counted(len(study['tasks']), 'task')}, "
         f"{counted(study['plan']['seeds'], 'seed')}."
     ]
     if done + failed < cells:

@@ -34,20 +34,46 @@ def failures(study: Study) -> Table:
 
 def fine_tuned(study: Study) -> Table:
     """Test AUC after fine-tuning: a row per task and fraction, a column per encoder (the paper's Table II)."""
+    return _by_encoder(study, "areas", "auc", "Test AUC")
+
+
+def froc(study: Study) -> Table | None:
+    """The fROC of detectors, as `fine_tuned`; None where nothing is detected."""
+    title = "Test fROC: mean sensitivity at IoU 0.1"
+    return _by_encoder(study, "frocs", "froc", title) if study["frocs"] else None
+
+
+def froc_differences(study: Study) -> Table:
+    """The paired differences of the fROC: a row per pair of models."""
+    rows = [
+        (
+            entry["encoder"],
+            encoder_name(entry["reference"]),
+            f"{entry['fraction']:.0%}",
+            entry["task"],
+            signed(entry["difference"]),
+        )
+        for entry in study["froc_differences"]
+    ]
+    headers = ("model", "against", "labels", "task", "fine-tuned")
+    return Table("Test fROC, difference [95% interval]", headers, rows)
+
+
+def _by_encoder(study: Study, entries: str, figure: str, title: str) -> Table:
     encoders = [RANDOM, *study["plan"]["encoders"]]
     found: dict[tuple[str, float], dict[str, str]] = {}
-    for entry in study["areas"]:
+    for entry in study[entries]:
         if entry["measure"] == "fine-tuned":
             row = found.setdefault((entry["task"], entry["fraction"]), {})
-            row[entry["encoder"]] = f"{estimate(entry['auc'])}{_lost(study, entry)}"
-    for entry in study["failures"]:
+            row[entry["encoder"]] = f"{estimate(entry[figure])}{_lost(study, entry)}"
+    for entry in study["failures"] if entries == "areas" else ():
         found.setdefault((entry["task"], entry["fraction"]), {}).setdefault(entry["encoder"], "failed")
     rows = [
         (task, f"{fraction:.0%}", *(row.get(encoder, MISSING) for encoder in encoders))
         for (task, fraction), row in found.items()
     ]
     names = [encoder_name(encoder) for encoder in encoders]
-    return Table("Test AUC, mean over classes and seeds [95% interval]", ("task", "labels", *names), rows)
+    return Table(f"{title}, mean over classes and seeds [95% interval]", ("task", "labels", *names), rows)
 
 
 def frozen(study: Study) -> Table:

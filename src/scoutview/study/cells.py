@@ -127,7 +127,7 @@ def run_cell(study: Study, cell: Cell) -> None:
 
 
 def _fine_tune(study: Study, cell: Cell, places: npt.NDArray[np.int64], content: dict[str, Any]) -> None:
-    """Add to a result: test scores, those under transforms, the validation curve, and seconds before a restart."""
+    """Add to a result: test scores, boxes, scores under transforms, the validation curve, seconds before a restart."""
     settings = study.plan.settings(cell.task, cell.seed, cell.choice)
     shared = Cell(cell.task, STAGE1, cell.fraction, cell.seed).folder(study.out)
     training = study.tasks[cell.task].training(study.encoder(cell), places.tolist(), settings, shared)
@@ -136,7 +136,10 @@ def _fine_tune(study: Study, cell: Cell, places: npt.NDArray[np.int64], content:
     finetune_task(training.task, settings, run, device())
     run.close()
     content["seconds"] = run.seconds_before
-    content["scores"]["fine-tuned"] = training.scores().tolist()
+    scores, boxes = training.test()
+    content["scores"]["fine-tuned"] = scores.tolist()
+    if boxes is not None:
+        content["boxes"] = {name: values.tolist() for name, values in vars(boxes).items()}
     content["curve"] = [(line["step"], watched) for line in read_metrics(run.path) for watched in _watched(line)]
     if study.plan.robustness is not None and cell.fraction == max(study.plan.fractions):
         content["robustness"] = _robustness(study, cell, training.task)

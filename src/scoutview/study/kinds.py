@@ -10,10 +10,10 @@ import numpy as np
 
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
-from scoutview.metrics import case_table
+from scoutview.metrics import ClassBoxes, case_table
 from scoutview.store import SPLITS
 from scoutview.study.plan import StudyPlan
-from scoutview.study.tasks import Part, Sources, StudyTask, Training
+from scoutview.study.tasks import Part, Scores, Sources, StudyTask, Training
 from scoutview.tasks import (
     DetectionSettings,
     FinetuneSettings,
@@ -80,7 +80,7 @@ def _classification(labels: Sequence[str], sources: Sources) -> StudyTask:
         part = train.part(places)
         model = new_classifier(encoder, labels, part, validation, settings.seed)
         task = Classification(model, inputs, part, validation, settings, device())
-        return Training(task, lambda: predict(model, inputs, test.indices, device()))
+        return Training(task, lambda: (predict(model, inputs, test.indices, device()), None))
 
     probed = dict(zip(SPLITS, (train, validation, test), strict=True))
     parts = {split: Part(cases.patients(each.indices), each.values) for split, each in probed.items()}
@@ -107,7 +107,7 @@ def _hemorrhage(settings: HemorrhageSettings, sources: Sources) -> StudyTask:
         whole, _ = hemorrhage_task(cases, inputs, encoder, own, device())
         task = replace(whole, train=whole.train.part(places))
         return Training(
-            task, lambda: head_cases(first, predict(task.model, inputs, test.indices, device()), own, inputs)
+            task, lambda: (head_cases(first, predict(task.model, inputs, test.indices, device()), own, inputs), None)
         )
 
     unit, classes = ("slice", ("slices",)) if first == "slices" else ("volume", tuple(names))
@@ -115,7 +115,7 @@ def _hemorrhage(settings: HemorrhageSettings, sources: Sources) -> StudyTask:
 
 
 def _detection(labels: Sequence[str], settings: DetectionSettings, sources: Sources) -> StudyTask:
-    """The figures are those of images, each by its best box."""
+    """The figures are those of images, each by its best box, and the fROC of the boxes."""
     archive, preprocessing = sources.archive, sources.encoder.preprocessing
     train, validation = detection_cases(archive, labels)
     test = read_findings(archive).cases(archive, train.classes, ("test",))
@@ -126,16 +126,17 @@ def _detection(labels: Sequence[str], settings: DetectionSettings, sources: Sour
     def training(encoder: Encoder, places: Sequence[int], own: DetectionSettings, shared: Path) -> Training:
         model = new_detector(encoder, train.classes, own.input_size, own.width, own.depth, own.seed)
         task = Detection(model, inputs, train.part(places), validation, own, device())
-        return Training(
-            task, lambda: case_table(boxes_of(detect(model, inputs, test, device())), truths_of(test), test.known)[0]
-        )
+        return Training(task, lambda: tested(boxes_of(detect(model, inputs, test, device()))))
+
+    def tested(found: ClassBoxes) -> tuple[Scores, ClassBoxes]:
+        return case_table(found, truths_of(test), test.known)[0], found
 
     nothing = boxes_of([])
     parts = {
         split: Part(archive.patients(each.indices), case_table(nothing, truths_of(each), each.known)[1])
         for split, each in zip(SPLITS, (train, validation, test), strict=True)
     }
-    return StudyTask("image", train.classes, parts, training)
+    return StudyTask("image", train.classes, parts, training, truths=(truths_of(test), test.known))
 
 
 def _slices(label: str, settings: MetastasisSettings, sources: Sources) -> StudyTask:
@@ -178,7 +179,7 @@ def _slices(label: str, settings: MetastasisSettings, sources: Sources) -> Study
         model = slices.new_slice_classifier(encoder, label, own.mask_channel, own.seed)
         learnt, watched = (slices.SliceChannels(inputs, seen) for inputs in (part, validation))
         task = slices.SliceClassification(model, learnt, watched, own, device())
-        return Training(task, lambda: slices.predict_slices(model, slices.SliceChannels(test, asked), device()))
+        return Training(task, lambda: (slices.predict_slices(model, slices.SliceChannels(test, asked), device()), None))
 
     parts = {
         split: Part(each.cases.patients, each.cases.targets[:, None])

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from scoutview.study.areas import all_areas, differences
+from scoutview.study.areas import Key, all_areas, differences
 from scoutview.study.cells import Study, read_error, read_result
 from scoutview.study.choice import Tried, choose
 from scoutview.study.convergence import convergence, curves
+from scoutview.study.drawn import Drawn
+from scoutview.study.frocs import all_frocs
 from scoutview.study.plan import RAW, REFERENCE, STAGE1, Cell
 from scoutview.study.robustness import robustness
 
@@ -29,7 +31,7 @@ def summarise(study: Study) -> dict[str, Any]:
     ]
     known = _rows(study, results, tried)
     complete = _complete_seeds(study, known)
-    areas = all_areas(study, known, complete)
+    areas, frocs = all_areas(study, known, complete), all_frocs(study, known, complete)
     return {
         "plan": study.plan.as_dict(),
         "architecture": study.like.architecture,
@@ -43,21 +45,27 @@ def summarise(study: Study) -> dict[str, Any]:
         ],
         "seconds": sum(result["seconds"] for result in results.values()),
         "tasks": {name: _task(study, name) for name in study.plan.tasks},
-        "areas": [
-            {
-                **dict(zip(("task", "fraction", "encoder", "measure"), key, strict=True)),
-                "auc": entry.interval().as_dict(),
-                "by_seed": entry.by_seed.tolist(),
-            }
-            for key, entry in areas.items()
-        ],
+        "areas": _figures("auc", areas),
+        "frocs": _figures("froc", frocs),
         "choices": [{**asdict(entry), "settings": study.plan.choices()[entry.choice]} for entry in tried],
         "differences": differences(study.plan, areas),
+        "froc_differences": differences(study.plan, frocs),
         "curves": curves(study.plan, known, complete),
         "convergence": convergence(study.plan, known, complete),
         "robustness": robustness(study, known, complete),
         "labelled": _labelled(known),
     }
+
+
+def _figures(name: str, figures: Mapping[Key, Drawn]) -> list[dict[str, Any]]:
+    return [
+        {
+            **dict(zip(("task", "fraction", "encoder", "measure"), key, strict=True)),
+            name: entry.interval().as_dict(),
+            "by_seed": entry.by_seed.tolist(),
+        }
+        for key, entry in figures.items()
+    ]
 
 
 def _rows(study: Study, results: Mapping[Cell, Any], tried: Sequence[Tried]) -> dict[Cell, Any]:

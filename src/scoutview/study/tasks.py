@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from scoutview.batches import Archive, Cases, LabelledVolumes
 from scoutview.encoders import Encoder
+from scoutview.metrics import ClassBoxes
 from scoutview.tasks import Targets, Task
 from scoutview.tasks.frozen import RAW_SIZE, RAW_VOLUME
 from scoutview.tasks.hemorrhage import hemorrhage_inputs
@@ -31,10 +32,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Training:
-    """A task for the loop of `finetune_task`; scores: what its model then says of the test cases [case, class]."""
+    """A task for the loop of `finetune_task`.
+
+    test: what its model then says of the test cases: the scores [case, class], and of a detection the boxes.
+    """
 
     task: Task
-    scores: Callable[[], Scores]
+    test: Callable[[], tuple[Scores, ClassBoxes | None]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class StudyTask:
     unit: what a test case is. classes: names of the columns. parts: split -> cases; those of train may be labelled.
     training: from an encoder, places among these, settings and the folder of what its encoders share. stage1: trains
     what they share into that folder, where there is such. probed: split -> targets, of tasks whose frozen features are
-    probed.
+    probed. truths: boxes and known [image, class] of the test images, of a detection.
     """
 
     unit: str
@@ -53,6 +57,7 @@ class StudyTask:
     training: Callable[[Encoder, Sequence[int], Any, Path], Training]
     stage1: Callable[[Sequence[int], Any, Path], None] | None = None
     probed: Mapping[str, Targets] = field(default_factory=dict)
+    truths: tuple[ClassBoxes, npt.NDArray[np.bool_]] | None = None
 
     @cached_property
     def stratum(self) -> npt.NDArray[np.int64]:

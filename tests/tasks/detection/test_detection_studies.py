@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from boxed_store import make_boxed_store
+from boxed_store import brute_froc, make_boxed_store
 from sklearn.metrics import roc_auc_score
 
 from scoutview import study
 from scoutview.batches import Archive
 from scoutview.encoders import save_encoder, untrained_encoder
 from scoutview.errors import UsageError
+from scoutview.metrics.froc import POINTS
 from scoutview.preprocessing import Preprocessing
 from scoutview.store import read_annotations
 from scoutview.study import Study, load_plan
@@ -80,6 +81,47 @@ def test_areas_of_images_are_those_of_scikit_learn(folder: Path, content: dict) 
     assert len(content["areas"]) == 4
     assert content["tasks"]["opacities"]["classes"] == list(CLASSES)
     assert "Mean of validation AUC and fROC sensitivity" in (folder / "out" / "report.html").read_text()
+
+
+def test_frocs_are_those_of_a_loop_over_thresholds(folder: Path, content: dict) -> None:
+    archive = Archive.open([folder / "store"])
+    drawn = [entry for entry in read_annotations(archive.stores[0]) if entry.value == "1"]
+    images = [archive.rows[index].image for index in archive.indices(splits=("test",))]
+    values = {}
+    for entry in content["frocs"]:
+        by_seed = []
+        for seed in range(2):
+            cell = Cell("opacities", entry["encoder"], entry["fraction"], seed)
+            kept = json.loads((cell.folder(folder / "out") / "result.json").read_text())["boxes"]
+            boxes = list(zip(*(kept[key] for key in ("images", "classes", "scores", "corners")), strict=True))
+            assert boxes
+            listed = [
+                {
+                    "known": CLASSES,
+                    "truths": [
+                        {"class": a.name, "box": (a.x, a.y, a.x + a.width, a.y + a.height)}
+                        for a in drawn
+                        if a.target == image
+                    ],
+                    "detections": [
+                        {"class": CLASSES[number], "score": score, "box": box}
+                        for own, number, score, box in boxes
+                        if own == place
+                    ],
+                }
+                for place, image in enumerate(images)
+            ]
+            by_seed.append(np.mean([brute_froc(listed, name, 0.1, POINTS) for name in CLASSES]))
+        assert entry["by_seed"] == pytest.approx(by_seed)
+        assert entry["froc"]["low"] <= entry["froc"]["value"] <= entry["froc"]["high"]
+        values[entry["fraction"], entry["encoder"]] = np.mean(by_seed)
+    assert len(values) == 4
+    assert len(content["froc_differences"]) == 2
+    page = (folder / "out" / "report.html").read_text()
+    for entry in content["froc_differences"]:
+        expected = values[entry["fraction"], "ours"] - values[entry["fraction"], "none"]
+        assert entry["difference"]["value"] == pytest.approx(expected)
+        assert f"{entry['difference']['value']:+.3f}" in page
 
 
 def test_a_detector_learns_from_its_part_alone(folder: Path) -> None:

@@ -21,6 +21,7 @@ from scoutview.tasks.detection.network import Fcos, HeadOutputs
 from scoutview.tasks.detection.readers import FusedBox, fuse_annotations, fuse_readers
 from scoutview.tasks.detection.targets import DetectionTargets, assign_targets
 from scoutview.tasks.detection.task import (
+    RULE,
     Detection,
     DetectionSettings,
     Detector,
@@ -31,6 +32,7 @@ from scoutview.tasks.detection.task import (
 )
 
 __all__ = [
+    "RULE",
     "Changes",
     "Detection",
     "DetectionAugmentation",
