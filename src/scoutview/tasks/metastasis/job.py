@@ -42,6 +42,7 @@ from scoutview.tasks.metastasis.segmentation import (
 TASK = "metastasis_slices"
 MASKED_CHANNELS = SLICES + 1
 STAGE1 = "stage1"
+"""Folder of the networks whose masks the classifier sees, below its run."""
 THRESHOLD = 0.6
 """Of the accuracy, as in the paper's Table III."""
 
