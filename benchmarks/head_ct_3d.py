@@ -2,8 +2,9 @@
 
 A dense net is pretrained on the training and validation patients without labels, by a reduced ct_3d. Four columns are
 fine-tuned with the same settings and seeds, from random weights with the heads volume, volume + types, volume + types +
-slices, and from the pretrained weights with all three; at each share of the training patients' labels, with a quarter of
-the steps at least. The validation patients choose the best step; the test patients are asked about. Stopped at any moment, it goes on when run again.
+slices, and from the pretrained weights with all three; at each share of the training patients' labels, with a quarter
+of the steps at least. The validation patients choose the best step; the test patients are asked about. Stopped at any
+moment, it goes on when run again.
 Run: python benchmarks/head_ct_3d.py --out FOLDER [--patients N --steps N --tuning-steps N --seeds N --fractions F ...]
 """
 
