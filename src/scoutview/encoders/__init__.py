@@ -4,6 +4,7 @@ In: an architecture name, an encoder file, or weights that others publish. Out: 
 or for volumes [volume, 1, depth, row, column], to features [image, F].
 """
 
+from scoutview.encoders.untrusted import load_plain, misfits
 from scoutview.encoders.architectures import InputSize, Network, make_encoder, stage_of, stages_of
 from scoutview.encoders.checkpointing import checkpoint_blocks, running_statistics_kept
 from scoutview.encoders.densenet import DenseNet
@@ -30,7 +31,9 @@ __all__ = [
     "is_foreign",
     "load_encoder",
     "load_foreign",
+    "load_plain",
     "make_encoder",
+    "misfits",
     "open_encoder",
     "running_statistics_kept",
     "save_encoder",
