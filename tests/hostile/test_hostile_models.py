@@ -1,4 +1,4 @@
-"""Encoders, heads, checkpoints and published weights from strangers: no code is run, no file takes more than it holds."""
+"""Encoders, heads, checkpoints and published weights from strangers: no code runs, no file takes more than it holds."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ WRAPPED = json.dumps({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets":
 @pytest.mark.parametrize(
     ("header", "length"),
     [
-        (b"{}", 2**60), (b"{}", 2**64 - 1), (b"{}", 10**9), (b"no JSON", None), (b"", 0), (b"[1]", None), (OVERLAP, None),
-        (BEYOND, None), (WRAPPED, None), (b'{"__metadata__": 1}', None), (b'{"__metadata__": {"format": {}}}', None),
+        (b"{}", 2**60), (b"{}", 2**64 - 1), (b"{}", 10**9), (b"no JSON", None), (b"", 0), (b"[1]", None),
+        (OVERLAP, None), (BEYOND, None), (WRAPPED, None), (b'{"__metadata__": 1}', None), (b'{"__metadata__": {"format": {}}}', None),
         (b'{"a":' * 10_000, None), (b"\xff\xfe{}", None),
     ],
 )  # fmt: skip

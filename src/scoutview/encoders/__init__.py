@@ -4,7 +4,6 @@ In: an architecture name, an encoder file, or weights that others publish. Out: 
 or for volumes [volume, 1, depth, row, column], to features [image, F].
 """
 
-from scoutview.encoders.untrusted import load_plain, misfits
 from scoutview.encoders.architectures import InputSize, Network, make_encoder, stage_of, stages_of
 from scoutview.encoders.checkpointing import checkpoint_blocks, running_statistics_kept
 from scoutview.encoders.densenet import DenseNet
@@ -13,6 +12,7 @@ from scoutview.encoders.file import Encoder, encoder_metadata, load_encoder, sav
 from scoutview.encoders.foreign import is_foreign, load_foreign, open_encoder
 from scoutview.encoders.projector import Projector, at_least_fp32
 from scoutview.encoders.resnet import ResNet
+from scoutview.encoders.untrusted import load_plain, misfits
 from scoutview.encoders.vit import PATCH, VisionTransformer
 
 __all__ = [

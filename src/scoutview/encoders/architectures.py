@@ -42,8 +42,8 @@ def make_encoder(name: str) -> Network:
     except UsageError as error:
         raise UsageError(
             f"unknown encoder {name!r}: use resnet18, resnet34, resnet50, resnet101 or resnet152, with a width if "
-            f"wanted (resnet50w2, resnet18w0.5; up to {LARGEST_WIDTH}) and _3d for volumes (resnet18_3d), or densenet_3d, "
-            "or vit_small"
+            f"wanted (resnet50w2, resnet18w0.5, up to {LARGEST_WIDTH}) and _3d for volumes (resnet18_3d), or "
+            "densenet_3d, or vit_small"
         ) from error
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from scoutview.encoders.untrusted import misfits
 from scoutview.encoders.architectures import InputSize, Network, fits, make_encoder
+from scoutview.encoders.untrusted import misfits
 from scoutview.errors import RunError, UsageError
 from scoutview.files import replacing
 from scoutview.preprocessing import Preprocessing

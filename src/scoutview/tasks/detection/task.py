@@ -78,7 +78,7 @@ def new_detector(
         raise UsageError(
             f"{encoder.architecture} has no maps for a pyramid: give a ResNet encoder of images, such as resnet50"
         )
-    if not (0 < input_size <= LARGEST_SIDE and 0 < width and 0 < depth <= DEEPEST):
+    if not (0 < input_size <= LARGEST_SIDE and width > 0 and 0 < depth <= DEEPEST):
         raise UsageError(
             f"no detector has an input of {input_size} px, a width of {width} and a depth of {depth}: use up to "
             f"{LARGEST_SIDE} px and a depth of up to {DEEPEST}"
