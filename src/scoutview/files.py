@@ -54,7 +54,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
+def inert(cell: Any) -> Any:
+    """A cell of a CSV file; a text that a spreadsheet would take for a formula has an apostrophe before it."""
+    if not isinstance(cell, str):
+        return cell
+    # A carriage return would end the row, which the csv module does not see.
+    return ("'" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else "") + cell.replace("\r", " ")
+
+
 MOST_VALUES = 10**6
+"""Far more than any settings have."""
 
 
 def read_yaml(text: str) -> Any:
