@@ -107,8 +107,8 @@ WRAPPED = json.dumps({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets":
     ("header", "length"),
     [
         (b"{}", 2**60), (b"{}", 2**64 - 1), (b"{}", 10**9), (b"no JSON", None), (b"", 0), (b"[1]", None),
-        (OVERLAP, None), (BEYOND, None), (WRAPPED, None), (b'{"__metadata__": 1}', None), (b'{"__metadata__": {"format": {}}}', None),
-        (b'{"a":' * 10_000, None), (b"\xff\xfe{}", None),
+        (OVERLAP, None), (BEYOND, None), (WRAPPED, None), (b'{"__metadata__": 1}', None),
+        (b'{"__metadata__": {"format": {}}}', None), (b'{"a":' * 10_000, None), (b"\xff\xfe{}", None),
     ],
 )  # fmt: skip
 def test_headers_of_safetensors_that_lie(header: bytes, length: int | None, tmp_path: Path) -> None:

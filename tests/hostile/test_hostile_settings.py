@@ -1,9 +1,8 @@
-"""Recipes, study files and run folders from strangers: YAML makes no objects, unfolds to little, names no other folder."""
+"""Recipes, study files and run folders from strangers: YAML makes no objects, unfolds to little and names no folder."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,8 +60,7 @@ def test_hostile_yaml_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
 
 def test_the_payload_works_where_it_is_let() -> None:
     loader = yaml.UnsafeLoader
-    assert yaml.load("!!python/object/apply:subprocess.check_output [['echo', 'x']]", loader) == b"x\n"  # noqa: S506
-    assert subprocess.run(["true"], check=True).returncode == 0
+    assert yaml.load("!!python/object/apply:subprocess.check_output [['echo', 'x']]", loader) == b"x\n"
 
 
 def test_plain_yaml_is_read_as_before() -> None:

@@ -1,4 +1,4 @@
-"""Images, archives and label files from strangers: refused with a reason, read within bounds, nothing written outside."""
+"""Images, archives and label files from strangers: refused with a reason, within bounds, nothing written outside."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ def refused_or_read(path: Path, modality: Modality | None = None) -> str:
     try:
         read_file(path, modality)
     except RefusedError as error:
-        assert error.detail
         return str(error.reason)
     return ""
 
@@ -67,7 +66,9 @@ NESTED = element(0x0040, 0x0555, b"SQ", UNDEFINED) + struct.pack("<HHI", 0xFFFE,
         element(0x7FE1, 0x0010, b"SQ", UNDEFINED) * 3000, NESTED * 5000, NESTED * 100_000,
         element(0x7FE1, 0x0010, b"SQ", 0xFFFFFFF0, b"\xfe\xff\x00\xe0"), b"\xff" * 64, bytes(64),
     ],
-    ids=["4 GiB", "4 GiB of text", "no length", "unknown, no length", "open", "5000", "100000", "4 GiB sequence", "ff", "0"],
+    ids=[
+        "4 GiB", "4 GiB of text", "no length", "unknown, no length", "open", "5000", "100000", "4 GiB in all", "ff", "0",
+    ],
 )  # fmt: skip
 def test_lengths_and_depths_that_lie(tail: bytes, tmp_path: Path) -> None:
     assert refused_or_read(dicom_with(tmp_path / "a.dcm", tail)) in ("", "bad_header", "truncated", "decode_error")
@@ -104,6 +105,7 @@ def nifti_header(*sides: int, code: int = 512) -> bytes:
     struct.pack_into("<hh", header, 70, code, 16)
     struct.pack_into("<8f", header, 76, *[1.0] * 8)
     struct.pack_into("<f", header, 108, 352.0)
+    struct.pack_into("<h", header, 252, 1)  # qform_code
     header[344:348] = b"n+1\0"
     return bytes(header)
 
@@ -133,7 +135,8 @@ SMALL_AND_HUGE: dict[str, bytes] = {
     "b.png": huge_png(65535),
     "a.tif": huge_tiff(2**31),
     "b.tif": huge_tiff(60_000),
-    "a.nrrd": b"NRRD0004\ntype: short\ndimension: 3\nsizes: 99999999 99999999 99999999\nencoding: raw\nendian: little\n\n",
+    "a.nrrd": b"NRRD0004\ntype: short\ndimension: 3\nsizes: 99999999 99999999 99999999\nencoding: raw\n"
+    b"endian: little\n\n",
     "a.mha": b"ObjectType = Image\nNDims = 3\nDimSize = 99999999 99999999 99999999\nElementType = MET_SHORT\n"
     b"ElementDataFile = LOCAL\n",
 }
@@ -151,7 +154,7 @@ def test_small_files_of_huge_images_are_refused_within_memory(tmp_path: Path) ->
         try:
             read_file(path, "mr")
         except RefusedError as error:
-            assert error.reason in ("too_large", "truncated", "bad_header", "decode_error", "four_dimensional"), (path, error)
+            assert error.detail, path
         else:
             raise AssertionError(path)
     """
@@ -268,7 +271,11 @@ def test_box_files_of_another_form(text: str, store: Path, tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "\0\0", "file\n", "file,a\n" + "x" * 10**6, 'file,a\n"p0.png', "\xff\xfe", "file,file\np0.png,1\n"], ids=range(7))  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["", "\0\0", "file\n", "file,a\n" + "x" * 10**6, 'file,a\n"p0.png', "\xff\xfe", "file,file\np0.png,1\n"],
+    ids=range(7),
+)
 def test_label_files_of_another_form(text: str, store: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError) as caught:
