@@ -67,7 +67,7 @@ NESTED = element(0x0040, 0x0555, b"SQ", UNDEFINED) + struct.pack("<HHI", 0xFFFE,
         element(0x7FE1, 0x0010, b"SQ", 0xFFFFFFF0, b"\xfe\xff\x00\xe0"), b"\xff" * 64, bytes(64),
     ],
     ids=[
-        "4 GiB", "4 GiB of text", "no length", "unknown, no length", "open", "5000", "100000", "4 GiB in all", "ff", "0",
+        "4 GiB", "4 GiB of text", "no length", "unknown, no length", "open", "5000", "100000", "4 GiB all", "ff", "0",
     ],
 )  # fmt: skip
 def test_lengths_and_depths_that_lie(tail: bytes, tmp_path: Path) -> None:
