@@ -147,7 +147,9 @@ def _complain(message: str, code: int) -> int:
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+    from scoutview.commands.terminal import printable
+
+    return printable(re.sub(r"\s+", " ", text).strip())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scoutview.batches import Archive
 from scoutview.commands.detection_cases import evaluate_detection
+from scoutview.commands.terminal import cells, printable
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.metrics import evaluate_scores
@@ -50,10 +52,10 @@ def evaluate(run: Path, store: Path, *, json: bool = False) -> dict[str, Any]:
         "figure",
         "value",
         "95% interval",
-        title=f"{content['label']} on {content['n_images']} test {content.get('unit', 'image')}s",
+        title=Text(printable(f"{content['label']} on {content['n_images']} test {content.get('unit', 'image')}s")),
     )
     for name, figure in content["metrics"].items():
-        table.add_row(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}")
+        table.add_row(*cells(name, f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}"))
     Console().print(table)
     if json:
         print(encoding.dumps({"metrics": content["metrics"], "n_images": content["n_images"]}), flush=True)

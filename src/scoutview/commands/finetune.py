@@ -10,6 +10,7 @@ from rich.console import Console
 
 from scoutview.batches import Archive
 from scoutview.commands.sources import find_encoder
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
 from scoutview.report import write_report
@@ -90,14 +91,14 @@ def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any])
     run.prepare(config, reasons)
     if (out / "head.safetensors").exists():
         return False
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     manifest = {**manifest, "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
     try:
         for folder, stage in job.stages.items():
             run_job(stage, out / folder, f"{task}, {folder}", folder, {**manifest, "encoder": "none"})
         job.begin(out)
-        console.print(f"fine-tuning {name} on {job.cases}, {steps} steps", highlight=False)
+        console.print(printable(f"fine-tuning {name} on {job.cases}, {steps} steps"), highlight=False)
         run.listeners.append(lambda line: _show(console, line, steps))
         finetune_task(job.task, job.settings, run, device())
     except BaseException as error:
@@ -152,4 +153,4 @@ def _show(console: Console, line: dict[str, Any], steps: int) -> None:
     known = {name.removeprefix("validation_"): value for name, value in line.items() if name.startswith("validation_")}
     figures = [f"{name} {value:.3f}" for name, value in known.items()]
     if figures:
-        console.print(f"step {line['step']}/{steps}: validation {', '.join(figures)}", highlight=False)
+        console.print(printable(f"step {line['step']}/{steps}: validation {', '.join(figures)}"), highlight=False)

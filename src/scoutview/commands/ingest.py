@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from scoutview.commands.terminal import cells, printable
 from scoutview.errors import RunError
 from scoutview.ingest import IngestSummary, Rules, fix_of, run_ingest
 
@@ -137,10 +138,10 @@ def _print(summary: IngestSummary, out: Path) -> None:
     if console.is_terminal:
         table = Table(show_header=False, box=None)
         for name, count, text in lines:
-            table.add_row(name, str(count), text)
+            table.add_row(*cells(name, count, text))
         console.print(table)
     else:
         for name, count, text in lines:
-            print(f"{name}: {count}{'  ' + text if text else ''}")
+            print(printable(f"{name}: {count}{'  ' + text if text else ''}"))
     for note in summary.notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from scoutview.batches import Archive, BatchPlan, Selection, VolumeDataset, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
@@ -87,13 +88,13 @@ def pretrain(
     if finished:
         print(f"{out} is finished: {out / 'report.html'}")
         return out
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     plan = BatchPlan.make(
         selections, chosen.batch_size, chosen.seed, fabric.world_size, proportional=chosen.proportional
     )
     _announce(console, resolved, plan, fabric.world_size)
     for line in data.volumes.left_out() if data.volumes else ():
-        console.print(f"  {line}", highlight=False)
+        console.print(printable(f"  {line}"), highlight=False)
     provenance = {
         "method": chosen.method,
         "label": chosen.label,
@@ -237,10 +238,12 @@ def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
     """One plain line per log line: what to look at while it trains."""
     if "message" in line:
         kind = "WARNING" if line["event"] == "collapse" else "note"
-        console.print(f"{kind} step {line['step']}: {line['message']}", highlight=False, soft_wrap=True)
+        console.print(printable(f"{kind} step {line['step']}: {line['message']}"), highlight=False, soft_wrap=True)
     elif "probe" in line:
         probes = ", ".join(f"{name} {entry['auc']:.3f}" for name, entry in line["probe"].items())
-        console.print(f"step {line['step']}: kNN AUC on validation: {probes}", highlight=False, soft_wrap=True)
+        console.print(
+            printable(f"step {line['step']}: kNN AUC on validation: {probes}"), highlight=False, soft_wrap=True
+        )
     else:
         losses = ", ".join(
             f"{name} {values['loss']:.3f}"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.batches import Archive, LabelledVolumes, read_unit_image
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
@@ -67,7 +68,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
             name = path.name if len(images) == 1 else f"{path.name}#{number}"
             yield SourceImage(name, image.modality, pseudonyms.key("patient", image.patient), pixels)
     for line in refused[:5]:
-        print(f"not taken: {line}")
+        print(printable(f"not taken: {line}"))
     if len(refused) > 5:
         print(f"not taken: {len(refused) - 5} more files")
     if not taken:

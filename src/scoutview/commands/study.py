@@ -13,6 +13,8 @@ from rich.table import Table
 
 from scoutview.batches import Archive
 from scoutview.commands.pretrain import pretrain
+from scoutview.commands.terminal import cells as texts
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
@@ -64,7 +66,8 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
     console = Console(stderr=True)
 
     def show(cell: Cell, error: str | None, through: int, cells: int) -> None:
-        console.print(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}", highlight=False, markup=False)
+        line = printable(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}")
+        console.print(line, highlight=False, markup=False)
 
     try:
         _pretrain(plan)
@@ -144,16 +147,18 @@ def _show(content: dict[str, Any]) -> None:
         figure = entry["difference"]
         if entry["measure"] == "fine-tuned":
             table.add_row(
-                entry["task"],
-                f"{entry['fraction']:.0%}",
-                entry["encoder"],
-                entry["reference"],
-                f"{figure['value']:+.3f}",
-                f"{figure['low']:+.3f} to {figure['high']:+.3f}",
+                *texts(
+                    entry["task"],
+                    f"{entry['fraction']:.0%}",
+                    entry["encoder"],
+                    entry["reference"],
+                    f"{figure['value']:+.3f}",
+                    f"{figure['low']:+.3f} to {figure['high']:+.3f}",
+                )
             )
     for entry in content["failures"]:
         cell = Cell(*(entry[key] for key in ("task", "encoder", "fraction", "seed", "choice")))
-        table.add_row(cell.task, f"{cell.fraction:.0%}", cell.encoder, "", "FAILED", f"seed {cell.seed}")
+        table.add_row(*texts(cell.task, f"{cell.fraction:.0%}", cell.encoder, "", "FAILED", f"seed {cell.seed}"))
     Console().print(table)
     if content["failures"]:
         print(f"{len(content['failures'])} of {content['cells']} cells failed: the same command tries them again")

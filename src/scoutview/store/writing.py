@@ -17,19 +17,9 @@ from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
 from scoutview.images import MODALITIES
 from scoutview.store.catalog import read_parquet, rows_to_table, write_parquet
-from scoutview.store.reading import STORE_VERSION, read_store_json
+from scoutview.store.reading import QUARANTINE, STORE_VERSION, read_store_json
 from scoutview.store.seal import with_checksum
 from scoutview.store.shards import SHARD_BYTES, Record, ShardFile
-
-QUARANTINE = pa.schema(
-    [
-        ("path", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("file_key", pa.string()),
-        ("file_stamp", pa.string()),
-    ]
-)
 
 SCRATCH = ".scratch"
 """Folder of a store for what only an ingest that is under way needs; removed when one begins and when it ends."""

@@ -207,7 +207,10 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
         UsageError: if the run holds no finished model, or the test split no volume for it.
     """
     model = load_classifier(run)
-    settings = _settings(json.loads(read_head(run)[0]["settings"]))
+    try:
+        settings = _settings(json.loads(read_head(run)[0]["settings"]))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
+        raise UsageError(f"{run} holds no finished model of {TASK} ({error!r}): fine-tune again") from error
     cases, inputs = _read(archive, model.encoder)
     targets, left_out = hemorrhage_targets(cases, inputs, settings, "test")
     if not targets.indices:

@@ -3,7 +3,7 @@
 In: settings. Out: a Fabric, learning rates by step, files that survive a kill.
 """
 
-from scoutview.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from scoutview.training.checkpoint import latest_checkpoint, load_checkpoint, restoring, save_checkpoint
 from scoutview.training.communication import all_reduce, gather_samples
 from scoutview.training.devices import device, make_fabric, resolve_compile, resolve_precision, resolve_workers
 from scoutview.training.knn_probe import LabelTask, knn_probe, label_task, probe_tasks
@@ -36,6 +36,7 @@ __all__ = [
     "resolve_compile",
     "resolve_precision",
     "resolve_workers",
+    "restoring",
     "save_checkpoint",
     "scale_gradients",
     "slowest",

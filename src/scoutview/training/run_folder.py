@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from scoutview.errors import UsageError
-from scoutview.files import finite, left_over, write_json, write_text
+from scoutview.files import finite, left_over, read_yaml, write_json, write_text
 
 _ARCHIVES = ("archive", "earlier_archives")
 _CONDUCT = ("workers", "compile", "checkpoint_activations", "keep")
@@ -130,12 +130,17 @@ def read_config(path: Path) -> dict[str, Any]:
     """The settings of a run.
 
     Raises:
-        UsageError: if the folder holds no run.
+        UsageError: if the folder holds no run, or what cannot be settings.
     """
     file = path / "config.yaml"
     if not file.is_file():
         raise UsageError(f"{path} holds no run (it has no config.yaml)")
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        content = read_yaml(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no settings")
+    except ValueError as error:
+        raise UsageError(f"{file} is damaged ({error}): restore it from a copy, or take another folder") from error
     return content
 
 
@@ -145,9 +150,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
     return lines
 
 
