@@ -14,7 +14,7 @@ from rich.table import Table
 def show_comparison(console: Console, against: Mapping[str, Any]) -> None:
     """The figures of both models and their differences; steps; warnings. against: as in evaluation.json."""
     name = escape(Path(against["run"]).name)
-    console.print(_differences(f"against {name} (encoder {escape(str(against['encoder']))})", against["metrics"]))
+    console.print(_differences(f"against {name}", against["metrics"]))
     if "robustness" in against:
         moved = against["robustness"]
         title = f"{moved['cases']} cases under {moved['transforms']} transforms"
