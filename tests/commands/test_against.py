@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from scoutview import evaluate, finetune
 from scoutview.batches import Archive
-from scoutview.commands.against import convergence_of
+from scoutview.commands.against import compare_runs, convergence_of
 from scoutview.encoders import save_encoder, untrained_encoder
 from scoutview.errors import UsageError
-from scoutview.metrics import robustness_draws
+from scoutview.metrics import CaseScores, robustness_draws
 from scoutview.metrics.bootstrap import paired_difference
 from scoutview.preprocessing import Preprocessing
 from scoutview.store import Annotation, Store, add_annotations
 from scoutview.study.moved import transformed_probabilities
 from scoutview.study.plan import Robustness
-from scoutview.tasks import class_targets, load_classifier, predict
+from scoutview.tasks import Evaluation, class_targets, load_classifier, predict
 from scoutview.tasks.inputs import NetworkInputs
 
 LABEL = "xray_rough"
@@ -103,7 +104,7 @@ def test_figures_and_differences_are_those_of_both_models_scores(
         {key: vars(expected)[key] for key in ("value", "low", "high")}
     )
     assert content["against"]["per_class"][LABEL]["auc"] == entry
-    assert json.loads((runs[0] / "evaluation.json").read_text())["against"]["metrics"]["auc"] == pytest.approx(entry)
+    assert json.loads((runs[0] / "evaluation.json").read_text())["against"]["metrics"]["auc"] == entry
     assert not (runs[1] / "evaluation.json").exists()
 
 
@@ -206,7 +207,8 @@ def test_what_cannot_be_compared_is_refused(store: Path, runs: tuple[Path, Path]
     with pytest.raises(UsageError, match="holds no fine-tuned model"):
         evaluate(run, store, against=tmp_path)
     for label in (["zone"], [LABEL, "ct_rough"]):
-        wrong = finetune("classification", store, encoder="none", out=tmp_path / label[-1], label=label, steps=1)
+        file, out = str(run.parent / "0.safetensors"), tmp_path / label[-1]
+        wrong = finetune("classification", store, encoder=file, out=out, label=label, steps=1)
         with pytest.raises(UsageError, match=r"has the labels .* they must be the same"):
             evaluate(run, store, against=wrong)
     damaged = copied(other, tmp_path / "damaged")
@@ -217,6 +219,19 @@ def test_what_cannot_be_compared_is_refused(store: Path, runs: tuple[Path, Path]
         lost = copied(other, tmp_path / f"lost{len(content)}")
         (lost / "manifest.json").write_text(content)
         assert evaluate(run, store, against=lost)["against"]["metrics"]
+
+
+def test_models_that_were_asked_nothing_in_common_are_refused(store: Path, tmp_path: Path) -> None:
+    numbers, targets = np.arange(4), np.array([[0.0], [1.0], [1.0], [np.nan]])
+    scores = CaseScores(("volume",), numbers, numbers, np.zeros((4, 1)), targets)
+    others = {
+        "slices": scores,
+        "volume": replace(scores, targets=1 - targets),  # a volume whose brain was found by one of them only
+    }
+    for name, theirs in others.items():
+        both = Evaluation({}, {"volume": scores}), Evaluation({}, {name: theirs})
+        with pytest.raises(UsageError, match="have no test cases in common"):
+            compare_runs(tmp_path / "a", tmp_path / "b", store, both, False)
 
 
 def test_patients_whom_the_other_was_trained_on_are_no_test(

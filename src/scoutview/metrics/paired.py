@@ -69,5 +69,5 @@ def difference_of(value: float, draws: Floats, patients: NDArray[np.generic], le
     known = draws[~np.isnan(draws)]
     if np.isnan(difference.low):
         return PairedTest(difference, float("nan"))
-    rarer = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
+    rarer = int(min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0)))
     return PairedTest(difference, min(1.0, 2 * (rarer + 1) / (len(known) + 1)))
