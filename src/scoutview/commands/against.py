@@ -145,9 +145,12 @@ def _check_unseen(run: Path, store: Path, patients: set[str]) -> None:
     """Refuse test patients whom a model has learnt from in another store, as far as that is still there."""
     config = read_config(run)
     for source in _sources(run):
-        if not source.is_dir() or source.resolve() == store.resolve():
+        if source.resolve() == store.resolve():  # of which a patient is in one split
             continue
-        archive = Archive.open([source])
+        try:
+            archive = Archive.open([source])
+        except UsageError:  # it is no longer there
+            continue
         held = archive.stores[0]
         names = set(config["label"])
         targets = {entry.target for entry in read_annotations(held) if entry.name in names}
