@@ -16,7 +16,7 @@ from torch import Tensor
 from scoutview.batches import Archive, LabelledVolumes
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
-from scoutview.metrics import evaluate_scores, roc_auc
+from scoutview.metrics import CaseScores, evaluate_scores, roc_auc
 from scoutview.preprocessing import NoBrainError
 from scoutview.tasks.classification import (
     Classification,
@@ -25,6 +25,7 @@ from scoutview.tasks.classification import (
     new_classifier,
     predict,
 )
+from scoutview.tasks.evaluation import Evaluation
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import read_head
 from scoutview.tasks.inputs import VolumeInputs, volume_reader
@@ -198,8 +199,8 @@ def hemorrhage_task(
     return Hemorrhage(model, inputs, train, validation, settings, device, parts), without + more
 
 
-def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, Any]:
-    """The content of evaluation.json: figures of the first head, AUCs of the others, all by output in `per_class`.
+def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> Evaluation:
+    """Figures of the first head, AUCs of the others, all by output in `per_class`; scores by head.
 
     Slices are taken all together, as one class "slices".
 
@@ -218,17 +219,20 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
     model.encoder.network.to(device)
     model.head.to(device)
     scores = predict(model, inputs, targets.indices, device)
-    found = {}
+    found, told = {}, {}
     for head, part in _parts(settings, inputs.size[0]).items():
-        mine, values, patients = scores[:, part], targets.values[:, part], cases.patients(targets.indices)
+        mine, values = scores[:, part], targets.values[:, part]
+        numbers, patients = np.array(targets.indices), cases.patients(targets.indices)
         names = settings.columns(inputs.size[0])[head]
         if head == "slices":
-            names, patients = ["slices"], np.repeat(patients, values.shape[1])
+            names = ["slices"]
+            numbers, patients = (np.repeat(each, values.shape[1]) for each in (numbers, patients))
             mine, values = mine.reshape(-1, 1), values.reshape(-1, 1)
         if not np.isnan(values).all():
             found[head] = evaluate_scores(mine, values, patients, names)
+            told[head] = CaseScores(tuple(names), numbers, patients, mine, values)
     first, *others = found
-    return {
+    content = {
         "task": TASK,
         "label": ", ".join(model.labels),
         "split": "test",
@@ -244,6 +248,7 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
         "per_class": {name: value for entry in found.values() for name, value in entry["per_class"].items()},
         "curves": {name: value for entry in found.values() for name, value in entry["curves"].items()},
     }
+    return Evaluation(content, told)
 
 
 def _settings(told: dict[str, Any]) -> HemorrhageSettings:
