@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("dist", type=Path)
     parser.add_argument("pythons", nargs="+")
     parser.add_argument("--without_torch", action="store_true")
-    parser.add_argument("--tests", nargs="*", default=["-m", "not slow"], help="words for pytest instead")
+    parser.add_argument("--tests", default="-m 'not slow'", help="words for pytest, in one argument")
     arguments = parser.parse_args()
     (wheel,) = arguments.dist.resolve().glob("*.whl")
     tried = 0
@@ -52,7 +53,7 @@ def main() -> int:
                 try_without_torch(python, wheel, Path(folder))
             else:
                 try_alone(python, wheel, Path(folder))
-                try_everything(python, wheel, Path(folder), arguments.tests)
+                try_everything(python, wheel, Path(folder), shlex.split(arguments.tests))
         tried += 1
         print(f"{python}: good", flush=True)
     if not tried:

@@ -14,8 +14,8 @@ from scoutview.batches.archive import Archive
 from scoutview.batches.rows import Segment, catalog_file, rows_of_shard
 from scoutview.batches.selection import Numbers, Selection
 from scoutview.preprocessing import (
-    Calibration,
     HEAD_SHAPE,
+    Calibration,
     FindBox,
     HeadVolume,
     NoBrainError,
