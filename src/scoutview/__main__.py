@@ -49,12 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """The help of `scoutview` itself: each command with the first line of its docstring."""
-    lines = [f"scoutview {__version__}: pretrain on your own unlabelled medical images", ""]
-    for name in COMMANDS:
-        lines.append(f"  {name:10} {parse_docstring(_command(name).__doc__ or '').short_description}")
-    return "\n".join(
-        [*lines, "", "scoutview COMMAND --help tells the options of a command, --completion completes them."]
-    )
+    about = {name: parse_docstring(_command(name).__doc__ or "").short_description for name in COMMANDS}
+    lines = [
+        f"scoutview {__version__}: pretrain on your own unlabelled medical images",
+        "",
+        *(f"  {name:10} {text}" for name, text in about.items()),
+        "",
+        "scoutview COMMAND --help tells the options of a command.",
+        "scoutview --completion prints what completes them in bash and zsh.",
+    ]
+    return "\n".join(lines)
 
 
 def parse(function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
