@@ -2,7 +2,7 @@
 
     python tools/bill_of_materials.py --out dist
 
-Runtime is everything but the extras of developers, `dev` and `docs`. Ends with 1, and writes nothing, when a licence is
+Runtime is everything but the extras LEFT_OUT. Ends with 1, and writes nothing, when a licence is
 none of ACCEPTED: the GPL and AGPL are not, nor is a package that does not say. Metadata is what is read: a wheel may
 hold libraries under licences of their own, which it names in its licence files.
 """
@@ -23,8 +23,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PACKAGE = "scoutview"
-DEVELOPERS = {"dev", "docs"}
-"""Extras that no user installs."""
+LEFT_OUT = {"dev", "docs", "mlflow", "wandb"}
+"""Extras of developers, and loggers, which are clients of services and stand under no pins."""
 ACCEPTED = {
     "0BSD": "0BSD",
     "Apache 2.0": "Apache-2.0",
@@ -69,7 +69,7 @@ def runtime_parts(package: str = PACKAGE) -> list[Part]:
     """
     extras = metadata.metadata(package).get_all("Provides-Extra") or []
     first: dict[str, str] = {}
-    for extra in ["", *sorted(set(extras) - DEVELOPERS)]:
+    for extra in ["", *sorted(set(extras) - LEFT_OUT)]:
         for name in closure(package, [extra] if extra else []):
             first.setdefault(name, extra)
     parts = []

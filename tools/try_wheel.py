@@ -162,7 +162,7 @@ def listed(environment: Path) -> set[tuple[str, str]]:
 
 
 def run(folder: Path, *words: str, code: int = 0) -> str:
-    """What a command says, errors included; it must end with `code`."""
+    """What a command says, where it failed as it should its complaint; it must end with `code`."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     environment |= {"SCOUTVIEW_KEY": "of a try"}
     said = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -170,7 +170,7 @@ def run(folder: Path, *words: str, code: int = 0) -> str:
         sys.exit(
             f"{' '.join(words)}\nended with {said.returncode}, not {code}:\n{said.stdout[-4000:]}{said.stderr[-4000:]}"
         )
-    return said.stdout + said.stderr
+    return said.stderr if code else said.stdout
 
 
 if __name__ == "__main__":
