@@ -23,6 +23,7 @@ from scoutview.ingest.pool import Spread, on_this_machine
 from scoutview.pretraining import load_recipe
 from scoutview.report import write_study_report
 from scoutview.study import Study, StudyPlan, load_plan, run_grid, summarise, task_parts
+from scoutview.study.cells import read_result
 from scoutview.study.plan import Cell
 from scoutview.training import RunFolder
 from scoutview.training.run_folder import timestamp
@@ -30,7 +31,9 @@ from scoutview.training.run_folder import timestamp
 DEFAULT_RECIPE = "small_cpu"
 
 
-def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None) -> dict[str, Any]:
+def study(
+    file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None, dry_run: bool = False
+) -> dict[str, Any]:
     """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
 
     FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels, or a name with its labels), `encoders` (a
@@ -45,9 +48,10 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
         out: Folder of the study.
         at_once: Cells that run side by side, a thread each, on the GPUs in turn; 1 gives one cell all threads.
         cluster: Address of a dask scheduler whose workers run the cells, such as tcp://host:8786, or "local".
+        dry_run: Say which cells there are and which are done, and write nothing.
 
     Returns:
-        The content of study.json.
+        The content of study.json; of a dry run the number of cells and of those that are done.
 
     Raises:
         UsageError: Wrong file, stores, labels or encoders, or a folder with another study.
@@ -60,6 +64,9 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
     run = RunFolder(out)
     # What is compared may change once the grid is there; what the cells depend on may not.
     config = {key: value for key, value in plan.as_dict().items() if value and key != "compare"}
+    if dry_run:
+        run.rehearse({**config, "provenance": provenance})
+        return _foresee(plan, out)
     run.prepare({**config, "provenance": provenance}, {})
     manifest: dict[str, Any] = {"command": "study", "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
@@ -111,6 +118,20 @@ def _check(plan: StudyPlan, out: Path) -> dict[str, Any]:
         told = ", ".join(f"{name} is a {architecture}" for name, architecture in architectures.items())
         raise UsageError(f"encoders of different architectures ({told}): compare like with like")
     return {name: encoder.provenance for name, encoder in encoders.items()}
+
+
+def _foresee(plan: StudyPlan, out: Path) -> dict[str, Any]:
+    """Tell what a run would do."""
+    for name in plan.recipes:
+        there = (Path(plan.encoders[name]) / "encoder.safetensors").exists()
+        print(f"  {name}: {'is pretrained' if there else 'would be pretrained, or gone on with'}")
+    cells = list(plan.cells())
+    results = [result for cell in cells if (result := read_result(cell.folder(out))) is not None]
+    took = [result["seconds"] for result in results if "seconds" in result]
+    left = (len(cells) - len(results)) * sum(took) / len(took) / 3600 if took else None
+    told = f", {left:.1f} hours one after the other" if left else ""
+    print(f"dry run: {len(results)} of {len(cells)} cells are done{told}; nothing was written")
+    return {"cells": len(cells), "done": len(results)}
 
 
 def _recipe(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from scoutview.training.communication import all_reduce, gather_samples
 from scoutview.training.devices import device, make_fabric, resolve_compile, resolve_precision, resolve_workers
 from scoutview.training.knn_probe import LabelTask, knn_probe, label_task, probe_tasks
 from scoutview.training.larc import scale_gradients
+from scoutview.training.loggers import following
 from scoutview.training.optimizer import make_adamw, make_optimizer
 from scoutview.training.run_folder import RunFolder
 from scoutview.training.schedule import cosine_with_warmup
@@ -24,6 +25,7 @@ __all__ = [
     "convert_batchnorm",
     "cosine_with_warmup",
     "device",
+    "following",
     "gather_samples",
     "knn_probe",
     "label_task",
