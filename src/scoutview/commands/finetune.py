@@ -13,6 +13,7 @@ from scoutview.commands.sources import find_encoder
 from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
+from scoutview.progress import left
 from scoutview.report import write_report
 from scoutview.tasks import (
     SETTINGS,
@@ -171,4 +172,5 @@ def _show(console: Console, line: dict[str, Any], steps: int) -> None:
     known = {name.removeprefix("validation_"): value for name, value in line.items() if name.startswith("validation_")}
     figures = [f"{name} {value:.3f}" for name, value in known.items()]
     if figures:
-        console.print(printable(f"step {line['step']}/{steps}: validation {', '.join(figures)}"), highlight=False)
+        rest = left(line["seconds"], line["step"], steps)
+        console.print(printable(f"step {line['step']}/{steps}: validation {', '.join(figures)}{rest}"), highlight=False)

@@ -18,6 +18,7 @@ from scoutview.ingest import Pseudonyms, RefusedError, read_file
 from scoutview.objects import is_url
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.pretraining import load_recipe, resolve_input_size
+from scoutview.progress import counted
 from scoutview.tasks.inputs import volume_reader
 
 
@@ -47,7 +48,8 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     """
     if is_store(source):
         archive = Archive.open([source])
-        for index, row in enumerate(archive.rows):
+        for index in counted(range(len(archive.rows)), "images"):
+            row = archive.rows[index]
             yield SourceImage(row.image, row.modality, row.patient, read_unit_image(archive, index, preprocessing)[0])
         return
     if not source.exists():
@@ -56,7 +58,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     pseudonyms = Pseudonyms.from_environment()
     refused: list[str] = []
     taken = 0
-    for path in files:
+    for path in counted(files, "files"):
         try:
             images = read_file(path, modality)
         except RefusedError as error:
@@ -85,7 +87,7 @@ def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
         raise UsageError(f"{source} is no store: {encoder.architecture} is shown volumes, make a store with ingest")
     volumes = LabelledVolumes.of(Archive.open([source]))
     reader = volume_reader(encoder, volumes)
-    for index in range(len(volumes)):
+    for index in counted(range(len(volumes)), "volumes"):
         row = volumes.volumes.place(index)[1].rows[0]
         yield SourceImage(row.image, row.modality, row.patient, reader.whole(index).pixels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from scoutview.files import write_json
 from scoutview.ingest.cluster import on_cluster
 from scoutview.ingest.pool import Spread, on_this_machine
 from scoutview.pretraining import load_recipe
+from scoutview.progress import left
 from scoutview.report import write_study_report
 from scoutview.study import Study, StudyPlan, load_plan, run_grid, summarise, task_parts
 from scoutview.study.cells import read_result
@@ -72,8 +74,13 @@ def study(
     run.manifest({**manifest, "status": "running"})
     console = Console(stderr=True)
 
+    began, done = time.monotonic(), 0
+
     def show(cell: Cell, error: str | None, through: int, cells: int) -> None:
-        line = printable(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}")
+        nonlocal done
+        done += 1
+        rest = left(time.monotonic() - began, done, done + cells - through)
+        line = printable(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}{rest}")
         console.print(line, highlight=False, markup=False)
 
     try:
