@@ -22,6 +22,7 @@ import torch
 
 from scoutview import evaluate, finetune, ingest, label, pretrain
 from scoutview.batches import Archive
+from scoutview.encoders import load_encoder, save_encoder, untrained_encoder
 from scoutview.files import write_text
 from scoutview.metrics import average_precision, paired_difference, patient_bootstrap, roc_auc
 from scoutview.phantoms import write_phantoms
@@ -107,7 +108,10 @@ def main() -> None:
     found: dict[tuple[str, bool], list[Scores]] = {}
     for seed in range(arguments.seeds):
         shared: dict[str, Any] = {"mask_steps": arguments.mask_steps, "mask_folds": arguments.folds}
-        for kind, weights in (("pretrained", encoder), ("random", "none")):
+        random = out / f"untrained-{seed}.safetensors"
+        known = load_encoder(Path(encoder))
+        save_encoder(untrained_encoder(known.architecture, known.input_size, known.preprocessing, seed), random)
+        for kind, weights in (("pretrained", encoder), ("random", str(random))):
             for masked in (True, False):
                 run = out / f"{kind}-{'masks' if masked else 'slices'}-{seed}"
                 extra = shared if masked else {"mask_channel": False}
