@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+# Interpreters that `make release-check` installs the wheel under.
+PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test test-slow lint format bench docs clean
+.PHONY: demo test test-slow lint format bench docs dist release-check clean
 
 demo: $(READY)
 	$(BIN)/scoutview demo --out demo
@@ -31,8 +33,17 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python -m mkdocs build --strict
 
+# wheel, source distribution, bill of materials and licences (docs/release.md)
+dist: $(READY)
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python tools/bill_of_materials.py --out dist
+
+release-check: dist
+	$(BIN)/python tools/try_wheel.py dist $(PYTHONS)
+
 clean:
-	rm -rf $(VENV) demo build site *.egg-info src/*.egg-info
+	rm -rf $(VENV) demo build dist site *.egg-info src/*.egg-info
 
 # The marker is written last, so an interrupted installation is made again.
 $(READY): pyproject.toml constraints.txt

@@ -2,8 +2,9 @@
 
 A dense net is pretrained on the training and validation patients without labels, by a reduced ct_3d. Four columns are
 fine-tuned with the same settings and seeds, from random weights with the heads volume, volume + types, volume + types +
-slices, and from the pretrained weights with all three; at each share of the training patients' labels. The validation
-patients choose the best step; the test patients are asked about. Stopped at any moment, it goes on when run again.
+slices, and from the pretrained weights with all three; at each share of the training patients' labels, with a quarter
+of the steps at least. The validation patients choose the best step; the test patients are asked about. Stopped at any
+moment, it goes on when run again.
 Run: python benchmarks/head_ct_3d.py --out FOLDER [--patients N --steps N --tuning-steps N --seeds N --fractions F ...]
 """
 
@@ -70,7 +71,7 @@ Cell = tuple[str, float, int]
 def take_in(out: Path, patients: int) -> None:
     """Patients of whom four in eight are for training, one for validation and three for the test."""
     source = out / "source"
-    write_phantoms(source, patients={"ct": patients}, size=SCAN, slices=SIZE[0])
+    write_phantoms(source, patients={"ct": patients}, seed=41, size=SCAN, slices=SIZE[0])
     with (source / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     numbers = {patient: number for number, patient in enumerate(dict.fromkeys(row["patient"] for row in rows))}
@@ -102,7 +103,7 @@ def run_cells(out: Path, cells: list[Cell], steps: int) -> None:
     for cell in cells:
         column, fraction, seed = cell
         pretrained, heads = COLUMNS[column]
-        settings = replace(FINETUNING, heads=heads, seed=seed, steps=steps)
+        settings = replace(FINETUNING, heads=heads, seed=seed, steps=int(steps * max(fraction, 0.25)))
         task, _ = hemorrhage_task(cases, inputs, encoder_of(out, pretrained, seed), settings, "cpu")
         # Every patient has one volume.
         classes = task.train.values[:, 0].astype(np.int64)
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/head-ct-3d"))
     parser.add_argument("--patients", type=int, default=400)
     parser.add_argument("--steps", type=int, default=300, help="of the pretraining")
-    parser.add_argument("--tuning-steps", type=int, default=300, help="of each fine-tuning")
+    parser.add_argument("--tuning-steps", type=int, default=600, help="of a fine-tuning with all labels")
     parser.add_argument("--seeds", type=int, default=2, help="fine-tunings of each kind")
     parser.add_argument("--fractions", type=float, nargs="+", default=[1.0, 0.1], help="shares of labelled volumes")
     parser.add_argument("--at-once", type=int, default=2, help="fine-tunings side by side, a thread each")
@@ -172,7 +173,7 @@ def main() -> None:
         return
     if not (out / "store" / "store.json").exists():
         take_in(out, arguments.patients)
-    print(f"a pretraining of {arguments.steps} steps, {len(missing)} fine-tunings of {arguments.tuning_steps}")
+    print(f"a pretraining of {arguments.steps} steps, {len(missing)} fine-tunings of up to {arguments.tuning_steps}")
     pretrain([out / "store"], out=out / "pretraining", recipe="ct_3d", steps=arguments.steps, **PRETRAINING)
     command = [sys.executable, __file__, *sys.argv[1:], "--part"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

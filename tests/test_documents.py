@@ -52,7 +52,7 @@ def test_command_lines_parse(path: Path) -> None:
         words = shlex.split(line)
         if "-m" in words and words[words.index("-m") + 1] == "scoutview":  # under torchrun or srun
             words = words[words.index("-m") + 1 :]
-        if words[:1] == ["scoutview"] and len(words) > 1:
+        if words[:1] == ["scoutview"] and len(words) > 1 and words[1] not in ("--completion", "--version"):
             assert words[1] in scoutview.COMMANDS, line
             function = getattr(import_module(f"scoutview.commands.{words[1]}"), words[1])
             assert parse(function, words[2:]), line

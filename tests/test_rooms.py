@@ -27,7 +27,7 @@ ROOMS = (
     "commands",
     "recipes",
 )
-FOUNDATION = {"errors", "files", "memory", "objects"}
+FOUNDATION = {"errors", "files", "memory", "objects", "progress"}
 
 
 def imported_rooms(file: Path) -> set[str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scoutview.commands.probe import probe
     from scoutview.commands.study import study
 
-__version__ = "0.0.1"
+__version__ = "0.1.0"
 
 COMMANDS = (
     "demo",

@@ -14,6 +14,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 
 from scoutview import COMMANDS, __version__
+from scoutview.completion import completion_script
 from scoutview.errors import RunError, UsageError
 
 
@@ -26,13 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"scoutview {__version__}")
         return 0
+    if words[0] == "--completion":
+        print(completion_script({name: build_parser(_command(name))[0] for name in COMMANDS}), end="")
+        return 0
     name, *rest = words
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(COMMANDS)}"
         return _complain(f"scoutview: unknown command {name!r}: {hint}", 2)
     try:
-        function = getattr(import_module(f"scoutview.commands.{name}"), name)
+        function = _command(name)
         result = function(**parse(function, rest))
     except (UsageError, ArgumentError) as error:
         return _complain(f"scoutview {name}: {_one_line(str(error))}", 2)
@@ -45,11 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """The help of `scoutview` itself: each command with the first line of its docstring."""
-    lines = [f"scoutview {__version__}: pretrain on your own unlabelled medical images", ""]
-    for name in COMMANDS:
-        function = getattr(import_module(f"scoutview.commands.{name}"), name)
-        lines.append(f"  {name:10} {parse_docstring(function.__doc__ or '').short_description}")
-    return "\n".join([*lines, "", "scoutview COMMAND --help tells the options of a command."])
+    about = {name: parse_docstring(_command(name).__doc__ or "").short_description for name in COMMANDS}
+    lines = [
+        f"scoutview {__version__}: pretrain on your own unlabelled medical images",
+        "",
+        *(f"  {name:10} {text}" for name, text in about.items()),
+        "",
+        "scoutview COMMAND --help tells the options of a command.",
+        "scoutview --completion prints what completes them in bash and zsh.",
+    ]
+    return "\n".join(lines)
 
 
 def parse(function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
@@ -141,13 +150,20 @@ def _add_settings(parser: ArgumentParser, command: str) -> set[str]:
     return known
 
 
+def _command(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(import_module(f"scoutview.commands.{name}"), name)
+    return function
+
+
 def _complain(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+    from scoutview.commands.terminal import printable
+
+    return printable(re.sub(r"\s+", " ", text).strip())
 
 
 if __name__ == "__main__":

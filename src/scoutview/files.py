@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -50,6 +52,45 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace the file's content with indented JSON, atomically; NaN and infinity become null."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def inert(cell: Any) -> Any:
+    """A cell of a CSV file; a text that a spreadsheet would take for a formula has an apostrophe before it."""
+    if not isinstance(cell, str):
+        return cell
+    # A carriage return would end the row, which the csv module does not see.
+    return ("'" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else "") + cell.replace("\r", " ")
+
+
+MOST_VALUES = 10**6
+"""Far more than any settings have."""
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values from YAML: no objects, and no aliases of aliases that unfold without end.
+
+    Raises:
+        ValueError: if it is none, or unfolds to more than a million values.
+    """
+    try:
+        value = yaml.safe_load(text)
+        _unfolded(value, {})
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+    return value
+
+
+def _unfolded(value: Any, known: dict[int, int]) -> int:
+    """How many values there are when every alias is written out; known: of mappings and lists by their id."""
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST_VALUES + 1  # found again below itself, it has no end
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_unfolded(part, known) for part in parts)
+    if known[id(value)] > MOST_VALUES:
+        raise ValueError(f"it unfolds to more than {MOST_VALUES} values")
+    return known[id(value)]
 
 
 def finite(value: Any) -> Any:

@@ -67,8 +67,8 @@ def plain(weights: dict[str, Tensor], x: Tensor) -> Tensor:
         x = torch.cat(seen, 1)
         depth, rows, columns = x.shape[2:]
         if number >= 2:
-            x = x.unflatten(2, (depth // 2, 2)).mean(3)
-        x = x.unflatten(3, (rows // 2, 2)).mean(4).unflatten(4, (columns // 2, 2)).mean(5)
+            x = x.unflatten(2, (depth // 2, 2)).amax(3)
+        x = x.unflatten(3, (rows // 2, 2)).amax(4).unflatten(4, (columns // 2, 2)).amax(5)
     x = unit("last", x)
     return torch.cat([x.amax((2, 3, 4)), x.mean((2, 3, 4))], 1)
 
@@ -101,4 +101,4 @@ def test_sizes_that_do_not_divide_are_pooled_over_what_is_there() -> None:
     with torch.inference_mode():
         pooled = block(x)[0, :16]
     torch.testing.assert_close(pooled[:, 0, 1, 1], x[0, :, 0, 2, 2])
-    torch.testing.assert_close(pooled[:, 0, 0, 1], x[0, :, 0, :2, 2].mean(1))
+    torch.testing.assert_close(pooled[:, 0, 0, 1], x[0, :, 0, :2, 2].amax(1))

@@ -24,7 +24,7 @@ def estimate(value: float, half: float = 0.07) -> dict[str, float]:
 def manifest(command: str, **more: Any) -> dict[str, Any]:
     return {
         "command": command,
-        "scoutview": "0.0.1",
+        "scoutview": "0.1.0",
         "python": "3.11.9",
         "torch": "2.13.0",
         "host": {"cores": 2, "device": "cpu"},

@@ -108,6 +108,7 @@ WORDS = """
     step loss probe probes rows features linear_auc knn_auc value low high auc modality modalities xray ct event
     message ln_k metrics per_class curves false_positive_rate true_positive_rate recall precision a images
     stores path host cores device status seconds command encoder classes steps reasons seed
+    against run convergence own_best this other difference p saved reached robustness cases warnings
 """
 KEYS = st.sampled_from(WORDS.split())
 ANYTHING = st.recursive(
@@ -127,7 +128,7 @@ def test_no_content_breaks_the_page(
     run.mkdir(exist_ok=True)
     (run / "manifest.json").write_text(json.dumps({**head, "command": command}))
     (run / "probe.json").write_text(json.dumps({"probes": {"a": probe, "b": found}}))
-    (run / "evaluation.json").write_text(json.dumps(found))
+    (run / "evaluation.json").write_text(json.dumps({"against": probe, **found}))
     (run / "config.yaml").write_text(json.dumps(config))
     write_lines(run / "metrics.jsonl", [{"step": index, **line} for index, line in enumerate(log)])
     assert text_of(run, run)

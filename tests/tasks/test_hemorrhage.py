@@ -22,7 +22,7 @@ from scoutview.phantoms import write_phantoms
 from scoutview.preprocessing import Preprocessing
 from scoutview.store import SPLITS, Annotation, Store, add_annotations
 from scoutview.tasks import HemorrhageSettings, finetuning, load_classifier, predict
-from scoutview.tasks.hemorrhage import TYPES, Hemorrhage, hemorrhage_loss, hemorrhage_targets, slice_targets
+from scoutview.tasks.hemorrhage import HEADS, TYPES, Hemorrhage, hemorrhage_loss, hemorrhage_targets, slice_targets
 from scoutview.tasks.inputs import VolumeInputs, volume_reader
 from scoutview.views import network_slices
 
@@ -179,6 +179,23 @@ def test_heads_can_be_left_out(store: Path, encoder: Path, tmp_path: Path, heads
     outputs = {"volume": 1, "slices": 10}
     assert load_file(run / "head.safetensors")["weight"].shape == (sum(outputs[head] for head in heads), 128)
     assert set(evaluate(run, store)["per_class"]) == set(heads)
+
+
+def test_models_are_compared_in_the_heads_that_both_have(store: Path, encoder: Path, tmp_path: Path) -> None:
+    for seed, heads in enumerate((HEADS, ("slices",))):
+        out = tmp_path / str(len(heads))
+        finetune("hemorrhage_volume", store, encoder=str(encoder), out=out, heads=heads, seed=seed, **FAST)
+    other = evaluate(tmp_path / "1", store)["metrics"]
+    content = evaluate(tmp_path / "3", store, against=tmp_path / "1")
+    against, mine = content["against"], content["metrics"]["auc of slices"]
+    assert set(against["metrics"]) == {"auc of slices", "ap of slices"}
+    entry = against["metrics"]["auc of slices"]
+    assert entry["this"] == pytest.approx(mine)
+    assert entry["other"] == pytest.approx(other["auc"])
+    assert entry["difference"]["value"] == pytest.approx(mine["value"] - other["auc"]["value"])
+    assert [text.split()[0] for text in against["warnings"]] == ["volume", "types", "steps"]
+    assert against["convergence"] == {}  # one watched volumes, the other slices
+    assert "AUC of slices" in (tmp_path / "3" / "report.html").read_text()
 
 
 def test_a_stopped_run_goes_on_with_the_same_weights(

@@ -160,6 +160,12 @@ def test_a_classifier_of_volumes_is_trained_evaluated_probed_and_embeds(
     assert content["metrics"]["auc"]["value"] == pytest.approx(
         roc_auc_score(targets.values, scores, average="macro"), abs=1e-9
     )
+    other = finetune("classification", store, encoder=str(encoder), out=tmp_path / "b", label=["zone"], seed=1, **FAST)
+    entry = evaluate(other, store, against=run)["against"]["metrics"]["auc"]
+    assert entry["other"] == pytest.approx(content["metrics"]["auc"])
+    assert entry["difference"]["value"] == pytest.approx(entry["this"]["value"] - entry["other"]["value"])
+    with pytest.raises(UsageError, match="--robustness is for classifiers of images"):
+        evaluate(other, store, against=run, robustness=True)
     probed = probe(str(encoder), store, label=["zone"], out=tmp_path / "probe")
     assert probed["probes"]["zone"]["bank_images"] == 8
     table = pq.read_table(embed(str(run), store, out=tmp_path / "vectors.parquet")).to_pydict()

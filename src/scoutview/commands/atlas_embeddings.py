@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from scoutview.batches import Archive, read_unit_image
 from scoutview.encoders import Encoder, embed_images
 from scoutview.files import replacing
+from scoutview.progress import counted
 from scoutview.report.sprites import CELL, cell
 from scoutview.store import DamagedRecordError
 
@@ -37,14 +37,13 @@ def embedded(archive: Archive, encoder: Encoder, folder: Path, device: str) -> E
     key = cache_key(archive, encoder)
     count = len(archive.rows)
     parts: list[Embedded] = []
-    for number, begin in enumerate(range(0, count, BLOCK)):
+    for number in counted(range(-(-count // BLOCK)), f"blocks of {BLOCK} images"):
         path = folder / key / f"{number:06d}.npz"
         part = _read(path)
         if part is None:
-            end = min(begin + BLOCK, count)
-            part = _embed(archive, encoder, range(begin, end), device)
+            begin = number * BLOCK
+            part = _embed(archive, encoder, range(begin, min(begin + BLOCK, count)), device)
             _write(path, part)
-            print(f"{end} of {count} images", file=sys.stderr, flush=True)
         parts.append(part)
     return Embedded(
         np.concatenate([part.indices for part in parts]),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoutview.files import write_text
+from scoutview.files import inert, write_text
 from scoutview.store import ImageRow, Store
 from scoutview.store.duplicates import Lookalikes
 
@@ -91,5 +91,6 @@ def write_list(path: Path, rows: Sequence[ImageRow], columns: Mapping[int, Mappi
     writer.writerow(["pixel_sha256", "image", "modality", "patient", *names])
     for number, values in columns.items():
         row = rows[number]
-        writer.writerow([row.pixel_sha256, row.image, row.modality, row.patient, *(values[name] for name in names)])
+        cells = [row.pixel_sha256, row.image, row.modality, row.patient, *(values[name] for name in names)]
+        writer.writerow(inert(cell) for cell in cells)
     write_text(path, stream.getvalue())

@@ -12,9 +12,10 @@ import numpy as np
 from scoutview.batches import Archive, read_unit_image
 from scoutview.errors import UsageError
 from scoutview.files import write_text
-from scoutview.metrics import case_errors, evaluate_detections
+from scoutview.metrics import CaseScores, case_errors, case_table, evaluate_detections
 from scoutview.report import Case, CaseBox, thumbnail, write_case_page
 from scoutview.report.wording import series
+from scoutview.tasks import Evaluation
 from scoutview.tasks.detection import (
     DetectionCases,
     Detections,
@@ -35,8 +36,8 @@ DRAWN = 5
 """Boxes of the detector in a picture, the highest scores: a hundred faint ones would hide it."""
 
 
-def evaluate_detection(run: Path, archive: Archive) -> dict[str, Any]:
-    """AUC and AP of cases and the fROC of a detector; leaves detections.json and cases.html in the run folder.
+def evaluate_detection(run: Path, archive: Archive) -> Evaluation:
+    """AUC and AP of cases and the fROC of a detector; saves detections.json and cases.html.
 
     Raises:
         UsageError: if the run holds no detector, or a class is known of no test image.
@@ -53,19 +54,24 @@ def evaluate_detection(run: Path, archive: Archive) -> dict[str, Any]:
     found = detect(model, inputs, cases, device())
     detections, truths = boxes_of(found), truths_of(cases)
     patients = archive.patients(cases.indices)
-    content = evaluate_detections(detections, truths, cases.known, patients, model.classes)
-    errors = case_errors(detections, truths, cases.known)
-    write_text(run / DETECTIONS, json.dumps(_detections(archive, model, cases, found), allow_nan=False) + "\n")
-    worst = np.argsort(-errors, kind="stable")[:PICTURES].tolist()
-    pictures = [_case(archive, model, cases, found, place, float(errors[place])) for place in worst]
-    write_case_page(run / PAGE, ", ".join(model.classes), pictures, len(errors))
-    return {
+    content = {
         "task": "chest_detection",
         "label": ", ".join(model.classes),
         "split": "test",
         "classes": list(model.classes),
-        **content,
+        **evaluate_detections(detections, truths, cases.known, patients, model.classes),
     }
+    scores, targets = case_table(detections, truths, cases.known)
+    told = CaseScores(model.classes, np.array(cases.indices), patients, scores, targets, detections, truths)
+
+    def save(folder: Path) -> None:
+        errors = case_errors(detections, truths, cases.known)
+        write_text(folder / DETECTIONS, json.dumps(_detections(archive, model, cases, found), allow_nan=False) + "\n")
+        worst = np.argsort(-errors, kind="stable")[:PICTURES].tolist()
+        pictures = [_case(archive, model, cases, found, place, float(errors[place])) for place in worst]
+        write_case_page(folder / PAGE, ", ".join(model.classes), pictures, len(errors))
+
+    return Evaluation(content, {content["label"]: told}, save)
 
 
 def _detections(

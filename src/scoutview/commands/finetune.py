@@ -10,8 +10,10 @@ from rich.console import Console
 
 from scoutview.batches import Archive
 from scoutview.commands.sources import find_encoder
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
+from scoutview.progress import left
 from scoutview.report import write_report
 from scoutview.tasks import (
     SETTINGS,
@@ -39,6 +41,7 @@ def finetune(
     encoder: str,
     out: Path,
     label: list[str] | None = None,
+    dry_run: bool = False,
     **settings: Any,
 ) -> Path:
     """Fine-tune an encoder on labels of a store; the weights of the best validation figure are kept.
@@ -54,6 +57,7 @@ def finetune(
         label: Of classification: one label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a
             detection: the classes of its boxes, all that there are when it is left out; of slices: the name of their
             masks.
+        dry_run: Say what would be done, and write nothing.
         settings: Settings that replace the defaults.
 
     Returns:
@@ -67,6 +71,16 @@ def finetune(
     job = make_job(task, archive, network, tuple(label or ()), make_settings(task, settings))
     kept = {"path": str(store), "snapshot": archive.stores[0].snapshot(), "images": {"labelled": job.task.cases}}
     manifest = {"command": "finetune", "encoder": str(encoder), "stores": [kept]}
+    if dry_run:
+        config, reasons = _config(job, task, str(encoder))
+        continues = RunFolder(out).rehearse(config)
+        for key, value in config.items():
+            print(f"  {key}: {value}{f' ({reasons[key]})' if key in reasons else ''}")
+        state = (
+            "is finished" if (out / "head.safetensors").exists() else "would go on" if continues else "would be made"
+        )
+        print(f"dry run: {out} {state}: {network.name} on {job.cases}, {config['steps']} steps; nothing was written")
+        return out
     if run_job(job, out, task, network.name, manifest):
         print(f"model: {out}")
     else:
@@ -82,22 +96,20 @@ def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any])
     Raises:
         UsageError: if a folder holds another run.
     """
-    steps = job.settings.resolved_steps(job.task.cases)
-    reasons = {} if job.settings.steps == steps else {"steps": f"30 passes over {job.cases}"}
     run = RunFolder(out)
-    encoder = manifest["encoder"]
-    config = {**asdict(job.settings), "steps": steps, "task": task, "label": list(job.labels), "encoder": encoder}
+    config, reasons = _config(job, task, manifest["encoder"])
+    steps = config["steps"]
     run.prepare(config, reasons)
     if (out / "head.safetensors").exists():
         return False
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     manifest = {**manifest, "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
     try:
         for folder, stage in job.stages.items():
             run_job(stage, out / folder, f"{task}, {folder}", folder, {**manifest, "encoder": "none"})
         job.begin(out)
-        console.print(f"fine-tuning {name} on {job.cases}, {steps} steps", highlight=False)
+        console.print(printable(f"fine-tuning {name} on {job.cases}, {steps} steps"), highlight=False)
         run.listeners.append(lambda line: _show(console, line, steps))
         finetune_task(job.task, job.settings, run, device())
     except BaseException as error:
@@ -109,6 +121,14 @@ def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any])
     run.manifest({**manifest, "status": "finished"})
     write_report([out], out / "report.html", "Fine-tuning report")
     return True
+
+
+def _config(job: Job, task: str, encoder: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """(what config.yaml keeps, why it is so)."""
+    steps = job.settings.resolved_steps(job.task.cases)
+    reasons = {} if job.settings.steps == steps else {"steps": f"30 passes over {job.cases}"}
+    values = {**asdict(job.settings), "steps": steps, "task": task, "label": list(job.labels), "encoder": encoder}
+    return values, reasons
 
 
 def make_job(task: str, archive: Archive, encoder: Encoder, labels: tuple[str, ...], settings: FinetuneSettings) -> Job:
@@ -152,4 +172,5 @@ def _show(console: Console, line: dict[str, Any], steps: int) -> None:
     known = {name.removeprefix("validation_"): value for name, value in line.items() if name.startswith("validation_")}
     figures = [f"{name} {value:.3f}" for name, value in known.items()]
     if figures:
-        console.print(f"step {line['step']}/{steps}: validation {', '.join(figures)}", highlight=False)
+        rest = left(line["seconds"], line["step"], steps)
+        console.print(printable(f"step {line['step']}/{steps}: validation {', '.join(figures)}{rest}"), highlight=False)

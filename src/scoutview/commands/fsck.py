@@ -6,6 +6,7 @@ from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 
+from scoutview.commands.terminal import printable
 from scoutview.store import Store, check_store
 from scoutview.store.fsck import rebuild_catalog, uncommitted_shards
 
@@ -28,15 +29,15 @@ def fsck(store: Path, *, rebuild: bool = False, json: bool = False) -> int:
     if rebuild:
         written, refused = rebuild_catalog(opened)
         for name in written:
-            print(f"rebuilt: {name}")
+            print(printable(f"rebuilt: {name}"))
         for reason in refused:
-            print(f"not rebuilt: {reason}")
+            print(printable(f"not rebuilt: {reason}"))
     images, damages = check_store(opened)
     for damage in damages:
-        print(f"damaged: {damage.file}{' image ' + damage.image if damage.image else ''}: {damage.reason}")
+        print(printable(f"damaged: {damage.file}{' image ' + damage.image if damage.image else ''}: {damage.reason}"))
     for shard in uncommitted_shards(opened):
         print(
-            f"note: {shard} belongs to no catalog: an interrupted ingest left it, and it may be removed; "
+            f"note: {printable(shard)} belongs to no catalog: an interrupted ingest left it, and it may be removed; "
             "if its catalog file was lost, --rebuild writes it again"
         )
     print(f"{images} images checked, {len(damages)} damaged")

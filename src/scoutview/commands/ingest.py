@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from scoutview.commands.terminal import cells, printable
 from scoutview.errors import RunError
 from scoutview.ingest import IngestSummary, Rules, fix_of, run_ingest
 
@@ -30,6 +31,7 @@ def ingest(
     ultrasound_text: Literal["mask", "refuse"] = "mask",
     workers: int = 0,
     cluster: str | None = None,
+    dry_run: bool = False,
     json: bool = False,
 ) -> IngestSummary:
     """Take DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF and npz files into a store.
@@ -55,6 +57,7 @@ def ingest(
             is kept as it is, or refused.
         workers: Number of processes that read files, 0 for one per core.
         cluster: Address of a dask scheduler whose workers read the files, such as tcp://host:8786, or "local".
+        dry_run: Read and judge every file, say what would be taken, and write nothing.
         json: End with one line of JSON for programs.
 
     Returns:
@@ -79,11 +82,14 @@ def ingest(
             cluster=cluster,
             indexing=progress.show_headers,
             progress=progress.show,
+            dry_run=dry_run,
         )
     _print(summary, out)
+    if dry_run:
+        print("dry run: nothing was written")
     if json:
         print(dumps(summary.counts()), flush=True)
-    if summary.taken == 0:
+    if summary.taken == 0 and not dry_run:
         counted = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.items())
         most = max(summary.reasons, key=lambda reason: summary.reasons[reason])
         raise RunError(f"nothing could be taken from {summary.files} files ({counted}): {most}: {fix_of(most)}")
@@ -137,10 +143,10 @@ def _print(summary: IngestSummary, out: Path) -> None:
     if console.is_terminal:
         table = Table(show_header=False, box=None)
         for name, count, text in lines:
-            table.add_row(name, str(count), text)
+            table.add_row(*cells(name, count, text))
         console.print(table)
     else:
         for name, count, text in lines:
-            print(f"{name}: {count}{'  ' + text if text else ''}")
+            print(printable(f"{name}: {count}{'  ' + text if text else ''}"))
     for note in summary.notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))

@@ -7,6 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from scoutview.commands.terminal import cells, printable
 
 
 def print_tables(content: dict[str, Any], store: Path) -> None:
@@ -93,8 +96,8 @@ def print_tables(content: dict[str, Any], store: Path) -> None:
             console.print(table)
         elif table.row_count:
             print(f"{table.title}: {' | '.join(str(column.header) for column in table.columns)}")
-            for cells in zip(*(column.cells for column in table.columns), strict=True):
-                print("  " + " | ".join(str(cell) for cell in cells))
+            for row in zip(*(column.cells for column in table.columns), strict=True):
+                print("  " + " | ".join(str(cell) for cell in row))
     if "privacy" in content:
         report = content["privacy"]
         print(
@@ -102,17 +105,17 @@ def print_tables(content: dict[str, Any], store: Path) -> None:
             f"{len(report['findings'])} found"
         )
         for item in report["findings"]:
-            print(f"  {item['element']} in {item['file']}")
+            print(printable(f"  {item['element']} in {item['file']}"))
     if not content["modalities"]:
         print(f"{store} holds no image yet")
 
 
 def _table(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*cells(*row))
     return table
 
 

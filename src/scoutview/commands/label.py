@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 
+from scoutview.commands.terminal import printable
 from scoutview.errors import UsageError
 from scoutview.ingest import Pseudonyms
 from scoutview.ingest.label_files import open_labels
@@ -72,7 +73,7 @@ def label(
         notes=tuple(notes),
     )
     for note in notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     counts = {"labels": summary.labels, "boxes": summary.boxes, "masks": summary.masks, "targets": summary.targets}
     print(
         f"{summary.labels} labels, {summary.boxes} boxes and {summary.masks} masks for {summary.targets} images, "

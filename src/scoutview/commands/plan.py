@@ -16,6 +16,7 @@ from scoutview.batches.budget import Budget, Cluster, StepRates, budget_of
 from scoutview.batches.calibration import Calibration, calibrate
 from scoutview.batches.kept import Kept
 from scoutview.batches.loader import ViewDataset
+from scoutview.commands.terminal import cells, printable
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining import Recipe, load_recipe
@@ -234,10 +235,10 @@ def _print(lines: list[Line], notes: list[str]) -> None:
         for heading in ("", "value", "how"):
             table.add_column(heading)
         for line in lines:
-            table.add_row(line.name, line.value, line.how)
+            table.add_row(*cells(line.name, line.value, line.how))
         console.print(table)
     else:
         for line in lines:
-            print(f"{line.name}: {line.value}  ({line.how})")
+            print(printable(f"{line.name}: {line.value}  ({line.how})"))
     for note in notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))

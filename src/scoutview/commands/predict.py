@@ -19,6 +19,7 @@ from scoutview.export.overlay import write_overlay
 from scoutview.export.prediction_log import PredictionLog
 from scoutview.export.predictions import CSV, write_predictions
 from scoutview.ingest import Pseudonyms, RefusedError
+from scoutview.progress import counted
 from scoutview.tasks.detection import Detector
 from scoutview.tasks.inputs import Pixels
 from scoutview.tasks.prediction import Predictor, load_predictor
@@ -117,7 +118,7 @@ def run_predictions(units: Sequence[PredictionUnit], predictor: Predictor, out: 
     """Entries of the log, whenever a batch is through; writes the overlays of a detector before."""
     under_way: list[Growing] = []
     batch: list[Shown] = []
-    for unit in units:
+    for unit in counted(units, "files"):
         growing = Growing(unit)
         under_way.append(growing)
         try:

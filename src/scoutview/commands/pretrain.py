@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from scoutview.batches import Archive, BatchPlan, Selection, VolumeDataset, read_unit_image
+from scoutview.batches import Archive, BatchPlan, Selection, VolumeDataset, VolumeReader, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
@@ -28,7 +29,7 @@ from scoutview.pretraining import (
     run_pretraining,
 )
 from scoutview.report import view_sheet, write_report
-from scoutview.training import RunFolder, make_fabric
+from scoutview.training import RunFolder, following, make_fabric
 from scoutview.training.run_folder import timestamp
 from scoutview.views import draw_photo, render_views
 
@@ -45,6 +46,8 @@ def pretrain(
     changed_store: Literal["refuse", "accept"] = "refuse",
     stop_after: float | None = None,
     profile: bool = False,
+    logger: Literal["none", "wandb", "mlflow"] = "none",
+    dry_run: bool = False,
     **settings: Any,
 ) -> Path:
     """Pretrain an encoder on the unlabelled images of one or more stores.
@@ -61,6 +64,9 @@ def pretrain(
         stop_after: Hours after which a checkpoint is written and the command ends, to be continued by the next one. On
             SIGTERM or SIGUSR1 it does the same.
         profile: Record a few steps: a trace and a table of where their time goes, in the folder `profile` of the run.
+        logger: Where else the lines of metrics.jsonl go, as they are written; by its own settings, such as
+            WANDB_MODE or MLFLOW_TRACKING_URI.
+        dry_run: Say what would be done, read one image of each modality, and write nothing.
         settings: Settings that replace those of the recipe.
 
     Returns:
@@ -80,20 +86,27 @@ def pretrain(
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
     finished = (out / "encoder.safetensors").exists()
-    run = RunFolder(out, writes=fabric.global_rank == 0 and not finished)
+    run = RunFolder(out, writes=fabric.global_rank == 0 and not finished and not dry_run)
     named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(data.images)}
     config = {**resolved.config(), "init": str(init) if init else None}
-    earlier = run.prepare(config, resolved.reasons, named, changed_store)
+    if dry_run:
+        continues = run.rehearse(config, named if changed_store == "refuse" else None)
+    earlier = [] if dry_run else run.prepare(config, resolved.reasons, named, changed_store)
     if finished:
         print(f"{out} is finished: {out / 'report.html'}")
         return out
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     plan = BatchPlan.make(
         selections, chosen.batch_size, chosen.seed, fabric.world_size, proportional=chosen.proportional
     )
     _announce(console, resolved, plan, fabric.world_size)
     for line in data.volumes.left_out() if data.volumes else ():
-        console.print(f"  {line}", highlight=False)
+        console.print(printable(f"  {line}"), highlight=False)
+    if dry_run:
+        _read_one_each(data, initial.preprocessing if initial else Preprocessing())
+        done = f"go on with the run in {out}" if continues else f"make the run {out}"
+        print(f"dry run: would {done}, {chosen.steps} steps; nothing was written")
+        return out
     provenance = {
         "method": chosen.method,
         "label": chosen.label,
@@ -116,7 +129,8 @@ def pretrain(
     run.listeners.append(lambda line: _show(console, line, resolved))
     try:
         conduct = Conduct(None if stop_after is None else 3600 * stop_after, profile)
-        stopped = run_pretraining(data, resolved, run, fabric, provenance, initial, conduct)
+        with following(logger, run, resolved.config()):
+            stopped = run_pretraining(data, resolved, run, fabric, provenance, initial, conduct)
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
         run.close()
@@ -132,6 +146,16 @@ def pretrain(
         print(f"encoder: {out / 'encoder.safetensors'}")
         print(f"report: {out / 'report.html'}")
     return out
+
+
+def _read_one_each(data: TrainingData, preprocessing: Preprocessing) -> None:
+    """Read the first image or volume of every modality as training does: a damaged or unreadable store says so now."""
+    for selection in data.selections.values():
+        index = int(selection.indices(0, 1)[0])
+        if data.volumes is None:
+            read_unit_image(data.archive, index, preprocessing)
+        else:
+            VolumeReader(data.volumes, preprocessing, None).read(index)
 
 
 def write_view_sheets(data: TrainingData, settings: Settings, preprocessing: Preprocessing, run: Path) -> None:
@@ -237,10 +261,12 @@ def _show(console: Console, line: dict[str, Any], settings: Settings) -> None:
     """One plain line per log line: what to look at while it trains."""
     if "message" in line:
         kind = "WARNING" if line["event"] == "collapse" else "note"
-        console.print(f"{kind} step {line['step']}: {line['message']}", highlight=False, soft_wrap=True)
+        console.print(printable(f"{kind} step {line['step']}: {line['message']}"), highlight=False, soft_wrap=True)
     elif "probe" in line:
         probes = ", ".join(f"{name} {entry['auc']:.3f}" for name, entry in line["probe"].items())
-        console.print(f"step {line['step']}: kNN AUC on validation: {probes}", highlight=False, soft_wrap=True)
+        console.print(
+            printable(f"step {line['step']}: kNN AUC on validation: {probes}"), highlight=False, soft_wrap=True
+        )
     else:
         losses = ", ".join(
             f"{name} {values['loss']:.3f}"

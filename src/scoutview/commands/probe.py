@@ -11,6 +11,7 @@ from rich.table import Table
 
 from scoutview.batches import Archive
 from scoutview.commands.sources import find_encoder
+from scoutview.commands.terminal import cells
 from scoutview.errors import UsageError
 from scoutview.files import write_json
 from scoutview.report import write_report
@@ -59,7 +60,7 @@ def _print(probes: dict[str, Any]) -> None:
     table = Table("label", "features", "kNN AUC", "linear AUC", title="macro AUC on the test split, 95% intervals")
     for name, entry in probes.items():
         for row in entry["rows"]:
-            table.add_row(name, row["features"], *(_interval(row[key]) for key in ("knn_auc", "linear_auc")))
+            table.add_row(*cells(name, row["features"], *(_interval(row[key]) for key in ("knn_auc", "linear_auc"))))
     Console().print(table)
 
 

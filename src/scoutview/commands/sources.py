@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.batches import Archive, LabelledVolumes, read_unit_image
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder, open_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.images import Modality
@@ -17,6 +18,7 @@ from scoutview.ingest import Pseudonyms, RefusedError, read_file
 from scoutview.objects import is_url
 from scoutview.preprocessing import Preprocessing, calibration_of, preprocess
 from scoutview.pretraining import load_recipe, resolve_input_size
+from scoutview.progress import counted
 from scoutview.tasks.inputs import volume_reader
 
 
@@ -46,7 +48,8 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     """
     if is_store(source):
         archive = Archive.open([source])
-        for index, row in enumerate(archive.rows):
+        for index in counted(range(len(archive.rows)), "images"):
+            row = archive.rows[index]
             yield SourceImage(row.image, row.modality, row.patient, read_unit_image(archive, index, preprocessing)[0])
         return
     if not source.exists():
@@ -55,7 +58,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     pseudonyms = Pseudonyms.from_environment()
     refused: list[str] = []
     taken = 0
-    for path in files:
+    for path in counted(files, "files"):
         try:
             images = read_file(path, modality)
         except RefusedError as error:
@@ -67,7 +70,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
             name = path.name if len(images) == 1 else f"{path.name}#{number}"
             yield SourceImage(name, image.modality, pseudonyms.key("patient", image.patient), pixels)
     for line in refused[:5]:
-        print(f"not taken: {line}")
+        print(printable(f"not taken: {line}"))
     if len(refused) > 5:
         print(f"not taken: {len(refused) - 5} more files")
     if not taken:
@@ -84,7 +87,7 @@ def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
         raise UsageError(f"{source} is no store: {encoder.architecture} is shown volumes, make a store with ingest")
     volumes = LabelledVolumes.of(Archive.open([source]))
     reader = volume_reader(encoder, volumes)
-    for index in range(len(volumes)):
+    for index in counted(range(len(volumes)), "volumes"):
         row = volumes.volumes.place(index)[1].rows[0]
         yield SourceImage(row.image, row.modality, row.patient, reader.whole(index).pixels)
 

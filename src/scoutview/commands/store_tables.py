@@ -19,7 +19,7 @@ from scoutview.errors import RunError
 from scoutview.store import Store
 from scoutview.store.annotations import SCHEMA as ANNOTATIONS
 from scoutview.store.catalog import SCHEMA, read_parquet
-from scoutview.store.writing import QUARANTINE
+from scoutview.store.reading import QUARANTINE
 
 _REPEATING = [
     "modality", "split", "units", "flags", "body_part", "view", "manufacturer", "source_format", "patient", "series",
@@ -103,7 +103,7 @@ def _statements_of(store: Store) -> pa.Table:
     """Every statement, also one that was replaced, with the number of its file and its place there."""
     parts = []
     for number, file in enumerate(sorted((store.path / "annotations").glob("*.parquet"))):
-        part = _read(file, _STATED, "remove it and add its labels again")
+        part = _read(file, ANNOTATIONS, _STATED, "remove it and add its labels again")
         part = part.append_column("file", pa.repeat(pa.scalar(number), len(part)))
         parts.append(part.append_column("place", pa.array(range(len(part)), pa.int64())))
     empty = pa.schema([*(ANNOTATIONS.field(name) for name in _STATED), ("file", pa.int64()), ("place", pa.int64())])
@@ -114,11 +114,13 @@ def _refused_in(store: Store) -> pa.Table:
     file, columns = store.path / "quarantine.parquet", ["path", "reason", "detail"]
     if not file.exists():
         return QUARANTINE.empty_table().select(columns)
-    return _read(file, columns, f"restore it from a copy, or remove it; scoutview fsck {store.path} checks the rest")
+    return _read(
+        file, QUARANTINE, columns, f"restore it from a copy, or remove it; scoutview fsck {store.path} checks the rest"
+    )
 
 
-def _read(file: Path, columns: list[str], fix: str) -> pa.Table:
+def _read(file: Path, schema: pa.Schema, columns: list[str], fix: str) -> pa.Table:
     try:
-        return read_parquet(file, columns)
-    except (pa.ArrowException, OSError) as error:
+        return read_parquet(file, columns).cast(pa.schema([schema.field(name) for name in columns]))
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(f"{file} is damaged ({error}): {fix}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,6 +14,8 @@ from rich.table import Table
 
 from scoutview.batches import Archive
 from scoutview.commands.pretrain import pretrain
+from scoutview.commands.terminal import cells as texts
+from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder, untrained_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
@@ -20,8 +23,10 @@ from scoutview.ingest.cluster import on_cluster
 from scoutview.ingest.pool import Spread, on_this_machine
 from scoutview.preprocessing import Preprocessing
 from scoutview.pretraining import load_recipe, resolve_input_size
+from scoutview.progress import left
 from scoutview.report import write_study_report
 from scoutview.study import Sources, Study, StudyPlan, load_plan, open_tasks, run_grid, summarise
+from scoutview.study.cells import read_result
 from scoutview.study.plan import Cell
 from scoutview.training import RunFolder
 from scoutview.training.run_folder import timestamp
@@ -29,7 +34,9 @@ from scoutview.training.run_folder import timestamp
 DEFAULT_RECIPE = "small_cpu"
 
 
-def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None) -> dict[str, Any]:
+def study(
+    file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None, dry_run: bool = False
+) -> dict[str, Any]:
     """Compare encoders with random weights at several label fractions, on your own labels, over several seeds.
 
     FILE is YAML: `stores` (a list of folders), `tasks` (a list of labels; or a name with its labels, or with a `task`
@@ -45,9 +52,10 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
         out: Folder of the study.
         at_once: Cells that run side by side, a thread each, on the GPUs in turn; 1 gives one cell all threads.
         cluster: Address of a dask scheduler whose workers run the cells, such as tcp://host:8786, or "local".
+        dry_run: Say which cells there are and which are done, and write nothing.
 
     Returns:
-        The content of study.json.
+        The content of study.json; of a dry run the number of cells and of those that are done.
 
     Raises:
         UsageError: Wrong file, stores, labels or encoders, or a folder with another study.
@@ -60,13 +68,22 @@ def study(file: Path, *, out: Path, at_once: int = 1, cluster: str | None = None
     run = RunFolder(out)
     # What is compared may change once the grid is there; what the cells depend on may not.
     config = {key: value for key, value in plan.as_dict().items() if value and key != "compare"}
+    if dry_run:
+        run.rehearse({**config, "provenance": provenance})
+        return _foresee(plan, out)
     run.prepare({**config, "provenance": provenance}, {})
     manifest: dict[str, Any] = {"command": "study", "started": timestamp()}
     run.manifest({**manifest, "status": "running"})
     console = Console(stderr=True)
 
+    began, done = time.monotonic(), 0
+
     def show(cell: Cell, error: str | None, through: int, cells: int) -> None:
-        console.print(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}", highlight=False, markup=False)
+        nonlocal done
+        done += 1
+        rest = left(time.monotonic() - began, done, done + cells - through)
+        line = printable(f"{through}/{cells} {cell}{f': FAILED: {error}' if error else ''}{rest}")
+        console.print(line, highlight=False, markup=False)
 
     try:
         _pretrain(plan)
@@ -113,6 +130,20 @@ def _check(plan: StudyPlan, out: Path) -> dict[str, Any]:
     return {name: encoder.provenance for name, encoder in encoders.items()}
 
 
+def _foresee(plan: StudyPlan, out: Path) -> dict[str, Any]:
+    """Tell what a run would do."""
+    for name in plan.recipes:
+        there = (Path(plan.encoders[name]) / "encoder.safetensors").exists()
+        print(f"  {name}: {'is pretrained' if there else 'would be pretrained, or gone on with'}")
+    cells = list(plan.cells())
+    results = [result for cell in cells if (result := read_result(cell.folder(out))) is not None]
+    took = [result["seconds"] for result in results if "seconds" in result]
+    left = (len(cells) - len(results)) * sum(took) / len(took) / 3600 if took else None
+    told = f", {left:.1f} hours one after the other" if left else ""
+    print(f"dry run: {len(results)} of {len(cells)} cells are done{told}; nothing was written")
+    return {"cells": len(cells), "done": len(results)}
+
+
 def _recipe(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     settings = {key: value for key, value in arguments.items() if key not in ("recipe", "init")}
     return arguments.get("recipe", DEFAULT_RECIPE), settings
@@ -147,16 +178,18 @@ def _show(content: dict[str, Any]) -> None:
         figure = entry["difference"]
         if entry["measure"] == "fine-tuned":
             table.add_row(
-                entry["task"],
-                f"{entry['fraction']:.0%}",
-                entry["encoder"],
-                entry["reference"],
-                f"{figure['value']:+.3f}",
-                f"{figure['low']:+.3f} to {figure['high']:+.3f}",
+                *texts(
+                    entry["task"],
+                    f"{entry['fraction']:.0%}",
+                    entry["encoder"],
+                    entry["reference"],
+                    f"{figure['value']:+.3f}",
+                    f"{figure['low']:+.3f} to {figure['high']:+.3f}",
+                )
             )
     for entry in content["failures"]:
         cell = Cell(*(entry[key] for key in ("task", "encoder", "fraction", "seed", "choice")))
-        table.add_row(cell.task, f"{cell.fraction:.0%}", cell.encoder, "", "FAILED", f"seed {cell.seed}")
+        table.add_row(*texts(cell.task, f"{cell.fraction:.0%}", cell.encoder, "", "FAILED", f"seed {cell.seed}"))
     Console().print(table)
     if content["failures"]:
         print(f"{len(content['failures'])} of {content['cells']} cells failed: the same command tries them again")

@@ -12,6 +12,7 @@ from scoutview.encoders.file import Encoder, encoder_metadata, load_encoder, sav
 from scoutview.encoders.foreign import is_foreign, load_foreign, open_encoder
 from scoutview.encoders.projector import Projector, at_least_fp32
 from scoutview.encoders.resnet import ResNet
+from scoutview.encoders.untrusted import load_plain, misfits
 from scoutview.encoders.vit import PATCH, VisionTransformer
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "is_foreign",
     "load_encoder",
     "load_foreign",
+    "load_plain",
     "make_encoder",
+    "misfits",
     "open_encoder",
     "running_statistics_kept",
     "save_encoder",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from scoutview.encoders.densenet import DenseNet
-from scoutview.encoders.resnet import ResNet, make_resnet
+from scoutview.encoders.resnet import LARGEST_WIDTH, ResNet, make_resnet
 from scoutview.encoders.vit import VisionTransformer, make_vit
 from scoutview.errors import UsageError
 
@@ -15,6 +17,9 @@ Network = ResNet | DenseNet | VisionTransformer
 
 InputSize = int | tuple[int, int, int]
 """What an encoder is shown: the side of a square in px, or (depth, rows, columns) of a volume."""
+
+LARGEST_INPUT = 2**27
+"""Voxels: 512 x 512 x 512, or a square of 11,585 px. A file that announces more is damaged, or means harm."""
 
 _VOLUMES = "_3d"
 
@@ -37,15 +42,20 @@ def make_encoder(name: str) -> Network:
     except UsageError as error:
         raise UsageError(
             f"unknown encoder {name!r}: use resnet18, resnet34, resnet50, resnet101 or resnet152, with a width if "
-            "wanted (resnet50w2, resnet18w0.5) and _3d for volumes (resnet18_3d), or densenet_3d, or vit_small"
+            f"wanted (resnet50w2, resnet18w0.5, up to {LARGEST_WIDTH}) and _3d for volumes (resnet18_3d), or "
+            "densenet_3d, or vit_small"
         ) from error
 
 
 def fits(network: Network, size: InputSize) -> bool:
     """Whether an input size is one for this network."""
-    if isinstance(network, VisionTransformer):
-        return isinstance(size, int) and size > 0 and size % network.patch == 0
-    return isinstance(size, int) if network.spatial_dims == 2 else isinstance(size, tuple) and len(size) == 3
+    sides = (size, size) if not isinstance(size, tuple) else size
+    if isinstance(size, tuple) != (network.spatial_dims == 3) or len(sides) != network.spatial_dims:
+        return False
+    if not all(type(side) is int and side > 0 for side in sides):
+        return False
+    divisor = network.patch if isinstance(network, VisionTransformer) else 1
+    return math.prod(sides) <= LARGEST_INPUT and all(side % divisor == 0 for side in sides)
 
 
 def stages_of(network: nn.Module) -> int:

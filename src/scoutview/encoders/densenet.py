@@ -31,9 +31,9 @@ class Unit(nn.Sequential):
 
 
 class DenseBlock(nn.Module):
-    """Units that each see the block's input and what all units before made of it, then average pooling.
+    """Units that each see the block's input and what all units before made of it, then max pooling.
 
-    pooling: window and stride per axis; a window that reaches over the end is averaged over what is there.
+    pooling: window and stride per axis; a window that reaches over the end is that of what is there.
     """
 
     def __init__(self, before: int, units: int, kernel: tuple[int, int, int], pooling: tuple[int, int, int]) -> None:
@@ -46,7 +46,7 @@ class DenseBlock(nn.Module):
         for unit in self.units:
             x = torch.cat([x, unit(x)], dim=1)
         window = [min(side, length) for side, length in zip(self.pooling, x.shape[2:], strict=True)]
-        return F.avg_pool3d(x, window, ceil_mode=True, count_include_pad=False)
+        return F.max_pool3d(x, window, ceil_mode=True)
 
 
 class DenseNet(nn.Module):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from scoutview.encoders.architectures import InputSize, Network, fits, make_encoder
+from scoutview.encoders.untrusted import misfits
 from scoutview.errors import RunError, UsageError
 from scoutview.files import replacing
 from scoutview.preprocessing import Preprocessing
@@ -129,32 +130,26 @@ def _load(path: Path) -> Encoder:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} cannot be read as safetensors ({error}): it is damaged or no such file") from error
     if metadata.get("format") != FORMAT:
         raise UsageError(f"{path} is no {FORMAT} file (format {metadata.get('format')}): export it with scoutview")
-    network = make_encoder(metadata["architecture"])
-    expected = network.state_dict()
-    wrong = sorted(
-        name
-        for name in {*expected, *weights}
-        if name not in expected or name not in weights or expected[name].shape != weights[name].shape
-    )
+    try:
+        architecture = metadata["architecture"]
+        size = json.loads(metadata["input_size"])
+        preprocessing = Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
+        provenance = dict(json.loads(metadata["provenance"]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} says too little of itself, or what cannot be ({error!r}): it is damaged") from error
+    wrong = misfits(path, lambda: make_encoder(architecture))
     if wrong:
         raise UsageError(
-            f"{path} says {metadata['architecture']} but {len(wrong)} of its tensors do not fit it "
+            f"{path} says {architecture} but {len(wrong)} of its tensors do not fit it "
             f"(first: {wrong[0]}): it is damaged or of another architecture"
         )
-    size = json.loads(metadata["input_size"])
+    network = make_encoder(architecture)
     size = tuple(size) if isinstance(size, list) else size
     if not fits(network, size):
-        raise UsageError(f"{path} says {metadata['architecture']} of input size {size}: it is damaged")
-    network.load_state_dict(weights, strict=True)
-    return Encoder(
-        architecture=metadata["architecture"],
-        network=network,
-        preprocessing=Preprocessing.from_dict(json.loads(metadata["preprocessing"])),
-        input_size=size,
-        provenance=json.loads(metadata["provenance"]),
-    )
+        raise UsageError(f"{path} says {architecture} of input size {size}: it is damaged")
+    network.load_state_dict(load_file(path), strict=True)
+    return Encoder(architecture, network, preprocessing, size, provenance)

@@ -22,6 +22,7 @@ from torch import Tensor
 from scoutview.encoders.architectures import InputSize, make_encoder
 from scoutview.encoders.file import Encoder, load_encoder
 from scoutview.encoders.resnet import DEPTHS, INPUT_DEVIATION, INPUT_MEAN
+from scoutview.encoders.untrusted import load_plain
 from scoutview.errors import UsageError
 from scoutview.preprocessing import Preprocessing
 
@@ -91,8 +92,8 @@ def load_foreign(path: Path | str, architecture: str | None = None) -> Encoder:
     found = _architecture(path, weights)
     if architecture is not None and found != architecture:
         raise UsageError(f"{path} holds a {found}, not a {architecture}: add --encoder {found}, or take another file")
-    network = make_encoder(found)
-    expected = network.state_dict()
+    with torch.device("meta"):  # a tensor may announce any shape and hold one value: first see whether they fit
+        expected = make_encoder(found).state_dict()
     for name in expected.keys() - weights.keys():
         if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
             weights[name] = torch.zeros((), dtype=torch.int64)
@@ -101,9 +102,12 @@ def load_foreign(path: Path | str, architecture: str | None = None) -> Encoder:
             f"{path} has a conv1 of {weights['conv1.weight'].shape[1]} input channel(s) where files in the layout of "
             f"{layout.name} have {layout.channels}: what it was shown is not known"
         )
-    if layout.channels == 3 and "bn1.running_mean" in weights:
-        _to_grey(weights, layout)
+    ours = expected["conv1.weight"]
+    expected["conv1.weight"] = ours.expand(-1, layout.channels, *ours.shape[2:])
     _check(path, found, expected, weights)
+    if layout.channels == 3:
+        _to_grey(weights, layout)
+    network = make_encoder(found)
     network.load_state_dict(weights, strict=True)
     size: InputSize = IMAGE_SIDE if network.spatial_dims == 2 else VOLUME_SIZE
     provenance = {"method": "published weights", "layout": layout.name, "file": path.name, "sha256": _digest(path)}
@@ -117,7 +121,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_plain(path)
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist: give a run folder, an encoder file or published weights") from error
     except pickle.UnpicklingError as error:
@@ -130,12 +134,16 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path} cannot be read as weights ({reason}): it is damaged or no such file") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not content or not all(map(_is_plain, content.values())):
         raise UsageError(f"{path} holds no state_dict (names with tensors): save that of the network alone")
     weights = {str(name): value for name, value in content.items()}
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return weights
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def _layout(weights: dict[str, Tensor]) -> Layout:

@@ -22,6 +22,8 @@ DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
     152: ((3, 8, 36, 3), True),
 }
 INPUT_MEAN, INPUT_DEVIATION = 0.5, 0.25
+LARGEST_WIDTH = 16
+"""Published ones go up to 5."""
 _NAME = re.compile(r"resnet(18|34|50|101|152)(?:w(\d+(?:\.\d+)?))?")
 
 
@@ -117,7 +119,7 @@ def make_resnet(name: str, spatial_dims: int = 2) -> ResNet:
     """Build a network by name: resnet18, -34, -50, -101, -152, with a width as in resnet50w2 or resnet18w0.5.
 
     Raises:
-        UsageError: if the name is not of that form.
+        UsageError: if the name is not of that form, or the network too narrow or too wide.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -125,4 +127,7 @@ def make_resnet(name: str, spatial_dims: int = 2) -> ResNet:
             f"unknown encoder {name!r}: use resnet18, resnet34, resnet50, resnet101 or resnet152, "
             "with a width if wanted (resnet50w2, resnet18w0.5)"
         )
-    return ResNet(int(match[1]), float(match[2] or 1), spatial_dims)
+    width = float(match[2] or 1)
+    if not 1 / 64 <= width <= LARGEST_WIDTH:
+        raise UsageError(f"{name} is {width:g} times as wide as its original: use 1/64 to {LARGEST_WIDTH}")
+    return ResNet(int(match[1]), width, spatial_dims)

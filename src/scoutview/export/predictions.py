@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scoutview.export.prediction_log import PredictionLog
-from scoutview.files import replacing
+from scoutview.files import inert, replacing
 from scoutview.ingest import fix_of
 
 CSV, JSON, REFUSED = "predictions.csv", "predictions.json", "refused.csv"
@@ -46,7 +46,14 @@ def write_predictions(
             if entry["reason"]:
                 reason = entry["reason"]
                 left.writerow(
-                    [entry["source"], entry["image"], reason, entry["detail"], _FIXES.get(reason) or fix_of(reason)]
+                    inert(cell)
+                    for cell in [
+                        entry["source"],
+                        entry["image"],
+                        reason,
+                        entry["detail"],
+                        _FIXES.get(reason) or fix_of(reason),
+                    ]
                 )
                 counts[reason] = counts.get(reason, 0) + 1
                 continue
@@ -55,7 +62,7 @@ def write_predictions(
                 counts["images"] += 1
                 counts["boxes"] += len(image["boxes"])
                 for name, probability in zip(classes, image["probabilities"], strict=True):
-                    predicted.writerow([*(image[key] for key in _KEYS), name, probability])
+                    predicted.writerow(inert(cell) for cell in [*(image[key] for key in _KEYS), name, probability])
                 named = dict(zip(classes, image["probabilities"], strict=True))
                 text.write(separator + json.dumps({**image, "probabilities": named}, allow_nan=False))
                 separator = ",\n"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from scoutview.encoders import encoder_metadata, untrained_encoder
+from scoutview.encoders import encoder_metadata, misfits, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.export.model import ClassifierNetwork, DetectorNetwork, ExportModel, describe
 from scoutview.export.parity import Runner, arrays
@@ -42,9 +42,12 @@ def load_exported(path: Path) -> nn.Module:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+        wrong = misfits(path, lambda: build_network(metadata))
+        if wrong:
+            raise ValueError(f"{len(wrong)} tensors do not fit, first {wrong[0]}")
         network = build_network(metadata)
         network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is no exported model, or damaged ({error}): export it again") from error
     return network.eval().requires_grad_(False)
 

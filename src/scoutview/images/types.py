@@ -34,6 +34,8 @@ FLAGS = {
 }
 """What the catalog's `flags` may hold, separated by blanks."""
 
+LARGEST_AREA = 2**25
+"""px of an image; the largest detectors have 28 million, and such an image takes 0.8 GB while its record is made."""
 INT16_MAX = 32767
 SHIFT = 32768
 

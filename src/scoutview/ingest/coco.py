@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
                 entry["id" if part != "annotations" else "category_id"], entry[needed]
     except OSError as error:
         raise UsageError(f"the label file {path} cannot be read ({error.strerror}): give a JSON file") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a COCO file ({type(error).__name__}): it needs images, annotations and categories"
         ) from error

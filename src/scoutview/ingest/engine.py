@@ -6,10 +6,12 @@ whatever a kill interrupts is read again by the next run, and nothing is taken t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from scoutview.errors import UsageError
 from scoutview.images import Modality
@@ -32,7 +34,7 @@ from scoutview.ingest.spool import remove_spooled
 from scoutview.ingest.tasks import index, outcomes
 from scoutview.ingest.volumes import judged, refused
 from scoutview.store import Record, Store, StoreWriter, add_annotations, single
-from scoutview.store.writing import SCRATCH, remove_quarantined
+from scoutview.store.writing import SCRATCH, refuse_other_folder, remove_quarantined
 
 COMMIT_BYTES = 64 * 2**20
 COMMIT_FILES = 2000
@@ -60,10 +62,12 @@ def run_ingest(
     pseudonyms: Pseudonyms | None = None,
     progress: Progress | None = None,
     indexing: Progress | None = None,
+    dry_run: bool = False,
 ) -> IngestSummary:
     """Take the files of `sources` into the store `out`; see `scoutview.commands.ingest`.
 
     cluster: address of a dask scheduler, or "local", instead of processes of this machine.
+    dry_run: read and judge everything, and leave nothing behind; images are dropped as they come.
     indexing, progress: called with (files done, files to read) after each header, and after each file.
 
     Raises:
@@ -80,26 +84,30 @@ def run_ingest(
     table = open_labels(labels, layout, label_columns, patient_column) if labels else None
     if table is None and (label_columns or patient_column):
         raise UsageError("label columns or a patient column were given without a labels file: add --labels FILE.csv")
-    pseudonyms = pseudonyms or Pseudonyms.from_environment()
+    pseudonyms = pseudonyms or (Pseudonyms.for_rehearsal() if dry_run else Pseudonyms.from_environment())
+    named = out
     with (
-        StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER) as writer,
+        _rehearsal(out) if dry_run else nullcontext(out) as out,
+        StoreWriter(out, pseudonyms.salt_id(), shard_bytes=_NEVER, keeps=not dry_run) as writer,
         unpacked(listed, out / SCRATCH / "unpacked") as files,
     ):
         keys = {pseudonyms.key("file", file.name): file for file in files}
         patients = table.patients(files, pseudonyms) if table else {}
         ledger = Ledger.of(Store.open(out), keys, modality, pseudonyms)
-        _check_patients(Store.open(out), patients, out)
+        _check_patients(Store.open(out), patients, named)
         exclusion = Exclusion.of(exclude, pseudonyms.salt_id())
-        _check_exclusion(Store.open(out), exclusion, out)
+        _check_exclusion(Store.open(out), exclusion, named)
         pending = [file for key, file in keys.items() if not ledger.is_settled(key)]
         settler = _Settler(ledger, writer, patients, pseudonyms, rules, exclusion)
         read = ReadJobs(modality, pseudonyms, rules, (out / SCRATCH).resolve())
         with _workers(cluster, workers, [out.resolve(), *_folders(pending)]) as spread:
             entries = _counted(index(pending, spread), len(pending), indexing)
             _take(outcomes(units_of(entries, rules), read, spread), settler, len(pending), progress)
+        notes = list(table.notes) if table else []
+        if dry_run:
+            return ledger.summary(tuple(notes))
         remove_quarantined(out, ledger.no_longer_quarantined())
         store = Store.open(out)
-        notes = list(table.notes) if table else []
         if table:
             rows = [row for row in store.rows() if row.file_key in keys]  # the label file is about these sources
             annotations, joined = table.annotations(rows, pseudonyms, "")
@@ -109,6 +117,20 @@ def run_ingest(
         if references != store.reference_energies:
             writer.set_reference_energies(references)
     return ledger.summary(tuple(notes))
+
+
+@contextmanager
+def _rehearsal(out: Path) -> Iterator[Path]:
+    """A folder that knows what a store holds, and is gone afterwards: the catalog, and none of the shards."""
+    refuse_other_folder(out)
+    with TemporaryDirectory(prefix="scoutview-") as name:
+        for part in ("store.json", "quarantine.parquet"):
+            if (out / part).exists():
+                shutil.copy(out / part, name)
+        for part in ("catalog", "annotations"):
+            if (out / part).is_dir():
+                shutil.copytree(out / part, Path(name) / part)
+        yield Path(name)
 
 
 def _workers(cluster: str | None, workers: int, folders: Sequence[Path]) -> AbstractContextManager[Spread]:

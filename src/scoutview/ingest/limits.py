@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scoutview.images.types import LARGEST_AREA
 from scoutview.ingest.refusals import RefusedError
 
 SMALLEST_SIDE = 16
 """px; four halvings of a smaller image leave nothing."""
-LARGEST_AREA = 2**25
-"""px; the largest detectors have 28 million, and such an image takes 0.8 GB while its record is made."""
 LARGEST_FILE = 2**33
 """Bytes of the values of one file, inflated."""
 

@@ -21,9 +21,9 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from scoutview.images import Image, Modality
 from scoutview.images.slabs import row_slabs
-from scoutview.images.types import to_int16
+from scoutview.images.types import LARGEST_AREA, to_int16
 from scoutview.ingest.dicom_pixels import luma_of
-from scoutview.ingest.limits import LARGEST_AREA, check_size, check_varies
+from scoutview.ingest.limits import check_size, check_varies
 from scoutview.ingest.refusals import RefusedError
 
 GREY_TOLERANCE = 2

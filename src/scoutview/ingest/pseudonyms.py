@@ -40,6 +40,13 @@ class Pseudonyms:
         value = os.environ.get(VARIABLE, "")
         return cls(value.encode() if value else _secret_of_file(key_file()))
 
+    @classmethod
+    def for_rehearsal(cls) -> Self:
+        """The secret as `from_environment` gives it, or one that is forgotten again where none was made yet."""
+        if os.environ.get(VARIABLE) or key_file().exists():
+            return cls.from_environment()
+        return cls(os.urandom(32))
+
     def key(self, kind: Kind, value: str) -> str:
         """32 hex digits that stand for `value`; different kinds never share keys; "" stays ""."""
         if not value:

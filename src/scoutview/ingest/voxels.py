@@ -9,7 +9,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from scoutview.ingest.limits import LARGEST_AREA, check_inflated
+from scoutview.images.types import LARGEST_AREA
+from scoutview.ingest.limits import check_inflated
 from scoutview.ingest.refusals import RefusedError
 
 BLOCK = 2**25

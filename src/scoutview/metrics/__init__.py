@@ -1,8 +1,8 @@
 """In: scores, targets and patient keys as numpy arrays. Out: figures with 95% intervals over patients.
 
 Pure functions; numpy only; wrong shapes or values raise `scoutview.errors.UsageError`.
-Public: areas and curves of `auc`, calibration, fROC, intervals, paired tests, robustness, `knn_scores`, neighbours,
-`speed_up`.
+Public: areas and curves of `auc`, calibration, fROC, intervals, paired tests, comparisons of two models, robustness,
+`knn_scores`, neighbours, `speed_up`.
 """
 
 from scoutview.metrics.auc import (
@@ -17,6 +17,7 @@ from scoutview.metrics.auc import (
 from scoutview.metrics.bootstrap import Interval, paired_difference, patient_bootstrap
 from scoutview.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from scoutview.metrics.classification import evaluate_scores
+from scoutview.metrics.comparison import CaseScores, MovedScores, compare_models, compare_robustness
 from scoutview.metrics.convergence import SpeedUp, own_speed_up, speed_up, steps_to
 from scoutview.metrics.detection import (
     ClassBoxes,
@@ -43,10 +44,12 @@ from scoutview.metrics.paired import PairedTest, froc_test, paired_test
 from scoutview.metrics.robustness import box_plot, evaluate_robustness, relative_changes, robustness_draws
 
 __all__ = [
+    "CaseScores",
     "ClassBoxes",
     "Hits",
     "Interval",
     "MatchingRule",
+    "MovedScores",
     "PairedTest",
     "Reliability",
     "SpeedUp",
@@ -56,6 +59,8 @@ __all__ = [
     "brier_score",
     "case_errors",
     "case_table",
+    "compare_models",
+    "compare_robustness",
     "dice",
     "dice_interval",
     "evaluate_detections",

@@ -69,7 +69,7 @@ def evaluate_scores(
 
     def mean(figure: str) -> dict[str, Any]:
         place = _FIGURES.index(figure)
-        return interval(_mean(whole[place][None])[0], _mean(draws[:, place]), keys).as_dict()
+        return interval(mean_over_classes(whole[place][None])[0], mean_over_classes(draws[:, place]), keys).as_dict()
 
     return {
         "n_images": len(keys),
@@ -112,7 +112,7 @@ def _figures(scores: Floats, targets: Floats, known: NDArray[np.bool_], weights:
     return figures
 
 
-def _mean(figures: Floats) -> Floats:
+def mean_over_classes(figures: Floats) -> Floats:
     """Mean over the classes that have a value: [rounds, classes] -> [rounds], NaN where none has."""
     present = ~np.isnan(figures)
     number = present.sum(axis=1)

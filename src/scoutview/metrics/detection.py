@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scoutview.errors import UsageError
 from scoutview.metrics.bootstrap import interval, patient_weights
-from scoutview.metrics.classification import evaluate_scores
+from scoutview.metrics.classification import evaluate_scores, mean_over_classes
 from scoutview.metrics.froc import Hits, evaluate_froc, find_hits, froc_score, weighted_sensitivities
 from scoutview.metrics.matching import Floats, MatchingRule, make_boxes, match_detections
 
@@ -127,30 +127,31 @@ def evaluate_detections(
         for number, name in enumerate(class_names):
             entry = evaluate_froc(hits[number], keys[known[:, number]], rounds, seed)
             content["per_class"][name]["froc"][str(rule)] = entry
-        draws = np.concatenate(
-            [mean_froc_draws(hits, known, weights) for weights in patient_weights(keys, rounds, seed)]
-        )
-        mean = interval(mean_froc(hits), draws, keys)
-        content["metrics"][f"froc_{str(rule).replace(' ', '_')}"] = mean.as_dict()
+        draws = [mean_froc_draws(hits, known, weights) for weights in patient_weights(keys, rounds, seed)]
+        mean = interval(mean_froc(hits), np.concatenate(draws), keys)
+        content["metrics"][froc_name(rule)] = mean.as_dict()
     return content
 
 
 def mean_froc(hits: Sequence[Hits]) -> float:
     """Mean of `froc_score` over the classes that have a truth, NaN where none has."""
-    return float(_mean(np.array([[froc_score(own) for own in hits]]))[0])
+    return float(mean_over_classes(np.array([[froc_score(own) for own in hits]]))[0])
 
 
 def mean_froc_draws(hits: Sequence[Hits], known: NDArray[np.bool_], weights: Floats) -> Floats:
     """`mean_froc` [round] under `weights` [round, image]: how often an image counts. known [image, class]."""
+    return mean_over_classes(weighted_scores(hits, known, weights))
+
+
+def weighted_scores(hits: Sequence[Hits], known: NDArray[np.bool_], weights: Floats) -> Floats:
+    """`froc_score` of each class [round, class] under `weights` [round, image]; known [image, class]."""
     columns = [weighted_sensitivities(own, weights[:, known[:, number]]).mean(1) for number, own in enumerate(hits)]
-    return _mean(np.stack(columns, 1))
+    return np.stack(columns, 1)
 
 
-def _mean(values: Floats) -> Floats:
-    """[round, class] -> [round], over what is not NaN."""
-    there = ~np.isnan(values)
-    count = there.sum(1)
-    return np.where(count > 0, np.where(there, values, 0.0).sum(1) / np.maximum(count, 1), np.nan)
+def froc_name(rule: MatchingRule) -> str:
+    """The name of a mean fROC sensitivity among the metrics of evaluation.json."""
+    return f"froc_{str(rule).replace(' ', '_')}"
 
 
 def _of_class(boxes: ClassBoxes, here: NDArray[np.bool_], number: int) -> NDArray[np.bool_]:

@@ -40,7 +40,7 @@ def paired_test(
 ) -> PairedTest:
     """`paired_difference`, with the p-value of there being none. Arguments and errors as there."""
     value, draws = paired_draws(statistic, arrays_a, arrays_b, patients, rounds, seed)
-    return _tested(value, draws, np.asarray(patients), level)
+    return difference_of(value, draws, np.asarray(patients), level)
 
 
 def froc_test(a: Hits, b: Hits, patients: ArrayLike, rounds: int = 2000, seed: int = 0) -> PairedTest:
@@ -55,18 +55,19 @@ def froc_test(a: Hits, b: Hits, patients: ArrayLike, rounds: int = 2000, seed: i
             f"truths, patient keys of shape {keys.shape}; compare them on the same images, one key per image"
         )
     draws = froc_draws(a, keys, rounds, seed).mean(axis=1) - froc_draws(b, keys, rounds, seed).mean(axis=1)
-    return _tested(froc_score(a) - froc_score(b), draws, keys, 0.95)
+    return difference_of(froc_score(a) - froc_score(b), draws, keys)
 
 
-def _tested(value: float, draws: Floats, patients: NDArray[np.generic], level: float) -> PairedTest:
-    """p is twice the share of resamples on the rarer side of 0, which itself counts for both sides.
+def difference_of(value: float, draws: Floats, patients: NDArray[np.generic], level: float = 0.95) -> PairedTest:
+    """The test of a difference that is `value` on all images and `draws` [round] on resamples of `patients` [image].
 
-    One is added to both numbers, as if the data were a resample: a finite number of draws proves no p of 0
-    (Davison and Hinkley 1997, section 4.2).
+    p is twice the share of resamples on the rarer side of 0, which itself counts for both sides. One is
+    added to both numbers, as if the data were a resample: a finite number of draws proves no p of 0 (Davison and
+    Hinkley 1997, section 4.2).
     """
     difference = interval(value, draws, patients, level)
     known = draws[~np.isnan(draws)]
     if np.isnan(difference.low):
         return PairedTest(difference, float("nan"))
-    rarer = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
+    rarer = int(min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0)))
     return PairedTest(difference, min(1.0, 2 * (rarer + 1) / (len(known) + 1)))

@@ -78,6 +78,8 @@ class Preprocessing:
     level: tuple[float, ...] = (0.0, 0.2, 0.35, 0.75, 0.85, 1.0)
 
     def __post_init__(self) -> None:
+        if not self.level or not all(abs(value) < 1e30 for value in (*self.hounsfield, *self.level)):
+            raise ValueError(f"the CT curve needs finite numbers, not {self}")
         if len(self.hounsfield) != len(self.level) or list(self.hounsfield) != sorted(set(self.hounsfield)):
             raise ValueError(f"the CT curve needs as many levels as ascending HU knots, not {self}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from scoutview.training import (
     latest_checkpoint,
     load_checkpoint,
     probe_tasks,
+    restoring,
     save_checkpoint,
     slowest,
     watch_gradients,
@@ -319,10 +320,12 @@ def restore(
         run.continue_after(0)
         return
     state = load_checkpoint(path)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    method.load_state_dict(state["method"])
-    for key, value in state["progress"].items():
-        setattr(progress, key, value)
-    torch.set_rng_state(state["generator"])
+    with restoring(path):
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        method.load_state_dict(state["method"])
+        known = {field.name for field in fields(progress)}
+        for key in known & state["progress"].keys():
+            setattr(progress, key, state["progress"][key])
+        torch.set_rng_state(state["generator"])
     run.continue_after(progress.step)

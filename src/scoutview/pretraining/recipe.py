@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from scoutview.encoders import PATCH, InputSize
 from scoutview.errors import UsageError
+from scoutview.files import read_yaml
 from scoutview.views import ViewSettings, ViewSize
 from scoutview.views.parameters import in_plane
 
@@ -237,13 +236,13 @@ def load_recipe(recipe: str | Path, settings: Mapping[str, Any]) -> Recipe:
     if str(recipe) in recipe_names():
         text = resources.files("scoutview.recipes").joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     elif Path(recipe).is_file():
-        text = Path(recipe).read_text(encoding="utf-8")
+        text = Path(recipe).read_text(encoding="utf-8", errors="replace")
     else:
         raise UsageError(f"no recipe {str(recipe)!r}: use {', '.join(recipe_names())}, or the path of a YAML file")
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{recipe} is no YAML: {str(error).splitlines()[0]}") from error
+        values = read_yaml(text) or {}
+    except ValueError as error:
+        raise UsageError(f"{recipe} is no YAML of settings: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{recipe} holds no settings: write one `key: value` a line")
     values.pop("reasons", None)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from scoutview.errors import UsageError
 from scoutview.report.classifier_curves import class_panels
+from scoutview.report.comparison import compared
 from scoutview.report.curves import training_panels
 from scoutview.report.froc_curves import froc_panels
 from scoutview.report.intervals import Estimates, common_span, interval_plot
@@ -86,6 +87,7 @@ def _run(run: Run, prefix: str) -> dict[str, Any]:
         else None,
         "probes": _probes(run.probe, prefix),
         "evaluation": _evaluation(run.evaluation, prefix),
+        "against": compared(run.evaluation),
         "views": _views(run.views),
         "settings": Table(
             "", ("setting", "value", "why"), [(item.name, item.value, item.reason) for item in run.settings]

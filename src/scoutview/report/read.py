@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from scoutview.errors import UsageError
+from scoutview.files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def _settings(path: Path, problems: dict[str, str]) -> list[Setting]:
     if text is None:
         return []
     try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        config = read_yaml(text)
+    except ValueError:
         config = None
     if not isinstance(config, dict):
         problems[path.name] = f"{path.name} is damaged or only half written; the settings are not shown."

@@ -11,9 +11,9 @@ from scoutview.report import study_tables as tables
 from scoutview.report.boxes import Box, box_plots, common_reach
 from scoutview.report.curves import Line, Panel, Plot, Reference, over_steps
 from scoutview.report.intervals import Estimates, common_span, interval_plot
-from scoutview.report.study_tables import RANDOM, encoder_name, signed
+from scoutview.report.study_tables import RANDOM, encoder_name
 from scoutview.report.template import Table, fill
-from scoutview.report.wording import counted
+from scoutview.report.wording import counted, signed
 
 _INKS = ("accent", "ct", "mr", "us", "other-1", "other-2", "other-3")
 

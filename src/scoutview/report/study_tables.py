@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scoutview.report.template import Table
-from scoutview.report.wording import MISSING, estimate, score
+from scoutview.report.wording import MISSING, estimate, score, signed
 
 RANDOM = "none"
 """How study.json names random weights."""
@@ -195,13 +195,6 @@ def tasks(study: Study) -> Table:
 def encoder_name(name: str) -> str:
     """An encoder as readers write it."""
     return "random weights" if name == RANDOM else name
-
-
-def signed(figure: Mapping[str, Any]) -> str:
-    """A difference with its sign and interval; without an interval where there is none."""
-    if figure["low"] is None or figure["value"] is None:
-        return MISSING if figure["value"] is None else f"{figure['value']:+.3f}"
-    return f"{figure['value']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
 
 
 def _spaced(choice: str | None) -> str:

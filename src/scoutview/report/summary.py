@@ -11,6 +11,16 @@ from scoutview.report.curves import loss_over_chance, modalities
 from scoutview.report.read import Run, listing, mapping, number
 from scoutview.report.wording import MISSING, count, duration, estimate, modality, quantity, score, series
 
+MEASURES = {
+    "auc": "AUC",
+    "ap": "average precision",
+    "dice": "Dice of the predicted masks",
+    "froc_iou_0.1": "mean fROC sensitivity, IoU 0.1",
+    "froc_iou_0.5": "mean fROC sensitivity, IoU 0.5",
+    "froc_center_in_box": "mean fROC sensitivity, centre in the box",
+}
+"""How measures are written."""
+
 # Spec section 2: within this share of ln K the loss has shown nothing.
 _AT_CHANCE = 0.01
 
@@ -86,23 +96,25 @@ def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the evaluation's table: measure, all classes; one per measure that is there."""
     metrics = mapping(evaluation.get("metrics"))
     names = {
-        "auc": "AUC",
-        "ap": "average precision",
+        "auc": MEASURES["auc"],
+        "ap": MEASURES["ap"],
         "accuracy": f"accuracy at threshold {_threshold(metrics)}",
         "sensitivity": f"sensitivity at specificity {score(mapping(metrics.get('sensitivity')).get('specificity'))}",
         "brier": "Brier score",
         "calibration_error": "expected calibration error",
-        "dice": "Dice of the predicted masks",
-        "froc_iou_0.1": "mean fROC sensitivity, IoU 0.1",
-        "froc_iou_0.5": "mean fROC sensitivity, IoU 0.5",
-        "froc_center_in_box": "mean fROC sensitivity, centre in the box",
+        **MEASURES,
     }
     return [[text, estimate(metrics[key])] for key, text in names.items() if key in metrics]
 
 
 def encoder_name(run: Run) -> str:
     """The encoder that fine-tuning began from, without the folders above it."""
-    given = str(run.evaluation.get("encoder") or run.manifest.get("encoder") or "")
+    return short_encoder(run.evaluation.get("encoder") or run.manifest.get("encoder"))
+
+
+def short_encoder(encoder: Any) -> str:
+    """An encoder without the folders above it, which are nobody's business in a page that is passed on."""
+    given = str(encoder or "")
     if given in ("", "none"):
         return "none" if given else MISSING
     path = PurePosixPath(given.replace("\\", "/"))

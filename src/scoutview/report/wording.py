@@ -25,6 +25,15 @@ def estimate(value: Any) -> str:
     return f"{score(value['value'])} [{low:.2f}, {high:.2f}]"
 
 
+def signed(value: Any) -> str:
+    """A difference {"value", "low", "high"} as +0.041 [-0.012, +0.093]; without limits the value alone."""
+    value = mapping(value)
+    known, low, high = (number(value.get(name)) for name in ("value", "low", "high"))
+    if known is None:
+        return MISSING
+    return f"{known:+.3f}" if low is None or high is None else f"{known:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def quantity(value: Any) -> str:
     """Any figure with three significant digits, whole numbers in full."""
     value = number(value)

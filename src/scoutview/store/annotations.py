@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoutview.errors import RunError
+from scoutview.images.types import LARGEST_AREA
 from scoutview.store.catalog import read_parquet, write_parquet
 from scoutview.store.masks import decode_mask, encode_mask
 from scoutview.store.reading import Store
@@ -124,6 +125,8 @@ def bitmap_of(annotation: Annotation, rows: int, columns: int) -> npt.NDArray[np
     if annotation.mask is None:
         return np.zeros((rows, columns), dtype=np.bool_)
     values = (annotation.x, annotation.y, annotation.width, annotation.height)
+    if not all(abs(value or 0) < LARGEST_AREA for value in values):
+        raise ValueError(f"a mask at {values} fits no image")
     x, y, width, height = (int(value or 0) for value in values)
     return decode_mask(annotation.mask, (x, y, width, height), rows, columns)
 
@@ -167,7 +170,7 @@ def read_annotations(store: Store) -> list[Annotation]:
     for file in annotation_files(store):
         try:
             entries = _annotations_in(read_parquet(file))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise _damaged(file, error) from error
         groups.update(grouped(entries))
     return [entry for key in sorted(groups) for entry in groups[key]]
@@ -214,12 +217,14 @@ def rows_about(store: Store, targets: Collection[str]) -> list[ImageNames]:
 
 def _annotations_in(table: Any) -> list[Annotation]:
     """The rows of a file of annotations; one that was written before there were masks has no such column."""
+    if "mask" not in table.column_names:
+        table = table.append_column(SCHEMA.field("mask"), pa.nulls(table.num_rows, pa.binary()))
+    table = table.select(SCHEMA.names).cast(SCHEMA)
+    if any(table.column(index).null_count for index in _TEXTS):
+        raise ValueError("texts are missing")
     entries = []
     for batch in table.to_batches(max_chunksize=2**16):
-        columns = [
-            batch.column(name).to_pylist() if name in batch.schema.names else [None] * batch.num_rows
-            for name in SCHEMA.names
-        ]
+        columns = [column.to_pylist() for column in batch.columns]
         for index in _TEXTS:
             columns[index] = [sys.intern(text) for text in columns[index]]  # millions of rows share a few texts
         entries += [Annotation(*values) for values in zip(*columns, strict=True)]

@@ -10,9 +10,11 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoutview.files import replacing
+from scoutview.images.types import LARGEST_AREA
 from scoutview.store.seal import seal, seal_stream, verify, verify_stream
 
 INGEST_VERSION = 2
@@ -107,6 +109,12 @@ def _arrow_schema() -> Any:
 
 
 SCHEMA = _arrow_schema()
+_BOUNDS = (
+    ("rows", 1, LARGEST_AREA),
+    ("columns", 1, LARGEST_AREA),
+    *((name, 0, 2**32 - 1) for name in SCHEMA.names if "nbytes" in name or "crc32" in name),
+    *((name, 0, 2**62) for name in ("offset_in_shard", "spectrum_offset")),
+)
 
 
 def rows_of(table: Any) -> list[ImageRow]:
@@ -127,13 +135,27 @@ def with_all_columns(table: Any) -> Any:
     """A catalog table, also of an older version, as one of SCHEMA.
 
     Raises:
-        pyarrow.ArrowException, ValueError: if its columns are others.
+        pyarrow.ArrowException, ValueError: if its columns are others, or a size or place in a shard cannot be.
     """
     for field in fields(ImageRow):
         if field.name not in table.column_names and field.default is not MISSING:
             column = pa.array([field.default] * table.num_rows, SCHEMA.field(field.name).type)
             table = table.append_column(SCHEMA.field(field.name), column)
-    return table.cast(SCHEMA)
+    table = table.cast(SCHEMA)
+    _check_numbers(table)
+    return table
+
+
+def _check_numbers(table: Any) -> None:
+    """What a reader makes room for, or looks for in a shard, before it has seen a checksum."""
+    for name, least, most in _BOUNDS:
+        extremes = pc.min_max(table.column(name))
+        low, high = extremes["min"].as_py(), extremes["max"].as_py()
+        if low is not None and not least <= low <= high <= most:
+            raise ValueError(f"{name} is {low} to {high}, which cannot be")
+    areas = pc.max(pc.multiply(table.column("rows"), table.column("columns"))).as_py()
+    if areas is not None and areas > LARGEST_AREA:
+        raise ValueError(f"an image of {areas} px, which cannot be")
 
 
 def rows_to_table(rows: Iterable[ImageRow]) -> Any:

@@ -17,6 +17,9 @@ CODEC = "htj2k"
 LEVELS = 3
 """Prefixes are recorded for 1/2, 1/4 and 1/8 resolution (levels 1, 2, 3); level 0 is the whole codestream."""
 
+_START_OF_SIZE = b"\xff\x4f\xff\x51"
+_SIZE = struct.Struct(">8x8IH")
+"""Behind the marker, its length and the profile."""
 _START_OF_TILE_PART = 0xFF90
 _START_OF_DATA_LENGTH = 12
 
@@ -46,6 +49,19 @@ def decode(data: Any, level: int = 0, out: npt.NDArray[np.int16] | None = None) 
         imagecodecs.htj2k_decode(data, skipres=level, out=out) if level else imagecodecs.htj2k_decode(data, out=out)
     )
     return np.asarray(pixels, dtype=np.int16)
+
+
+def announced_shape(data: bytes | memoryview) -> tuple[int, int] | None:
+    """(rows, columns) that a codestream announces at full resolution, read before the decoder makes room for them.
+
+    None if it is not of one component and one tile, as `encode` writes it. The marker is SIZ (ISO/IEC 15444-1, A.5.1).
+    """
+    if len(data) < _SIZE.size or bytes(data[:4]) != _START_OF_SIZE:
+        return None
+    columns, rows, left, top, tile_columns, tile_rows, tile_left, tile_top, components = _SIZE.unpack_from(data)
+    if (left, top, tile_left, tile_top, components) != (0, 0, 0, 0, 1) or tile_columns < columns or tile_rows < rows:
+        return None
+    return rows, columns
 
 
 def prefix_lengths(data: bytes) -> tuple[int, ...]:

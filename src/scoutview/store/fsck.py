@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from scoutview.errors import RunError
 from scoutview.images import pixel_sha256
+from scoutview.progress import counted
 from scoutview.store.catalog import ImageRow, read_parquet, rows_of, with_all_columns, write_parquet
 from scoutview.store.codec import LEVELS
 from scoutview.store.merging import derived_folder
@@ -36,7 +37,7 @@ def check_store(store: Store) -> tuple[int, list[Damage]]:
     """Read everything and return (images checked, damages), sorted by file and image."""
     damages: list[Damage] = []
     checked = 0
-    for file in store.catalog_files():
+    for file in counted(store.catalog_files(), "shards"):
         count, found = _check_shard(store, file)
         checked += count
         damages += found

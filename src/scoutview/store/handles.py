@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -15,7 +17,12 @@ class _File:
     """An open file that closes when nobody holds it any longer, so that no reader loses it to another thread."""
 
     def __init__(self, path: str) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
+        # Not to wait for the writer of a pipe that lies in a shard's place.
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        status = os.fstat(self.descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        self.size = status.st_size
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
@@ -39,7 +46,9 @@ class Handles:
         Raises:
             OSError: if the file cannot be opened or read.
         """
-        return os.pread(self._file(str(path)).descriptor, length, offset)
+        file = self._file(str(path))
+        # Room is made for all that is asked for, which may be more than there is.
+        return os.pread(file.descriptor, max(0, min(length, file.size - offset)), offset)
 
     def _file(self, path: str) -> _File:
         with self.lock:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoutview.errors import RunError
+from scoutview.images.types import LARGEST_AREA
 from scoutview.store.seal import checksum_fits
 
 INDEX_VERSION = 2
@@ -122,9 +123,12 @@ class StoreIndex:
         """Open an index.
 
         Raises:
-            ValueError, KeyError, OSError: if it is not whole, or of another version.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError: if it is not whole, or of another
+            version.
         """
-        content: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("index.json is no mapping")
         if content["version"] != INDEX_VERSION:
             raise ValueError(f"version {content['version']}")
         if not checksum_fits(content):
@@ -192,10 +196,15 @@ class StoreIndex:
         values = dict(zip(_NAMES, _RECORD.unpack(record), strict=True))
         if zlib.crc32(record[:CHECKED]) != values.pop("checksum"):
             raise self._damaged("records")
+        if not 0 < values["rows"] * values["columns"] <= LARGEST_AREA:
+            raise self._damaged("records")
         modality = next(name for name, (first, last) in self.ranges.items() if first <= number < last)
-        values["units"] = self.texts["units"][values["units"]]
-        values["spectrum_preprocessing"] = self.texts["spectrum_preprocessing"][values["spectrum_preprocessing"]]
-        values["shard"] = self.shards[values["shard"]].decode()
+        try:
+            values["units"] = self.texts["units"][values["units"]]
+            values["spectrum_preprocessing"] = self.texts["spectrum_preprocessing"][values["spectrum_preprocessing"]]
+            values["shard"] = self.shards[values["shard"]].decode()
+        except (KeyError, IndexError, UnicodeDecodeError) as error:
+            raise self._damaged("records") from error
         return IndexRow(modality=modality, **values)
 
     def _map(self, name: str, kind: np.dtype[Any]) -> Any:

@@ -28,6 +28,7 @@ _NUMBERS = [name for name in RECORD.names or () if name not in _DERIVED]
 _TEXTS = ("units", "spectrum_preprocessing")
 _NEEDED = [*_NUMBERS, *_TEXTS, "modality", "shard", "series", "image", "split"]
 _CHUNK = 2**18
+_NOT_WHOLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def open_index(store: Store) -> StoreIndex:
@@ -40,11 +41,11 @@ def open_index(store: Store) -> StoreIndex:
     if merged is None:
         return StoreIndex(store.path, {}, {}, {}, 0)
     folder = merged.with_suffix(".index")
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(*_NOT_WHOLE):
         return StoreIndex.open(folder)
     merged = store.merged_catalog() or merged
     with only_builder(merged.parent):
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(*_NOT_WHOLE):
             return StoreIndex.open(folder)
         _build(merged, folder)
     return StoreIndex.open(folder)

@@ -36,11 +36,13 @@ def decode_mask(mask: bytes, rectangle: Rectangle, rows: int, columns: int) -> n
     x, y, width, height = rectangle
     if min(x, y) < 0 or min(width, height) < 1 or x + width > columns or y + height > rows:
         raise ValueError(f"a mask at {rectangle} does not fit an image of {columns} x {rows} px")
+    expected = (width * height + 7) // 8
     try:
-        packed = np.frombuffer(zlib.decompress(mask), dtype=np.uint8)
+        inflater = zlib.decompressobj()
+        packed = np.frombuffer(inflater.decompress(mask, expected + 1), dtype=np.uint8)
     except zlib.error as error:
         raise ValueError(f"the bytes of a mask are damaged ({error})") from error
-    if packed.size != (width * height + 7) // 8:
+    if packed.size != expected or not inflater.eof:
         raise ValueError(f"a mask of {packed.size} bytes where {width} x {height} px were expected")
     bitmap = np.zeros((rows, columns), dtype=np.bool_)
     bitmap[y : y + height, x : x + width] = np.unpackbits(packed, count=width * height).reshape(height, width)

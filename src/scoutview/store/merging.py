@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoutview.errors import RunError
@@ -80,10 +81,14 @@ def read_catalog_file(file: Path) -> pa.Table:
     """The rows of a shard, with all columns of this version.
 
     Raises:
-        RunError: if the file is damaged.
+        RunError: if the file is damaged, or its rows are about another shard.
     """
     try:
-        return with_all_columns(read_parquet(file))
+        table = with_all_columns(read_parquet(file))
+        for name, expected in (("modality", file.parent.name), ("shard", f"{file.stem}.tar")):
+            if set(pc.unique(table.column(name)).to_pylist()) - {expected}:
+                raise ValueError(f"its {name} is not {expected} throughout")
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         store = file.parents[2]
         raise RunError(f"{file} is damaged ({error}): run scoutview fsck {store}") from error

@@ -74,6 +74,9 @@ def _update(url: str, folder: Path) -> None:
         raise UsageError(
             f"{url} is not a store (it has no store.json): make one with scoutview ingest and copy it there"
         )
+    outside = next((name for name in there if ".." in name.split("/")), None)
+    if outside is not None:
+        raise UsageError(f"{url} has a table {outside!r}, which lies outside of it: this is no store of scoutview")
     listing = folder / _LISTING
     known = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
     changed = [entry for name, entry in there.items() if known.get(name) != entry.stamp or not (folder / name).exists()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scoutview.errors import RunError, UsageError
-from scoutview.images import Spectrum, decode_spectrum
+from scoutview.images import MODALITIES, Spectrum, decode_spectrum
 from scoutview.objects import is_url
 from scoutview.store.blocks import BlockCache, Range
 from scoutview.store.catalog import SCHEMA, ImageRow, read_parquet, rows_of, with_all_columns
-from scoutview.store.codec import LEVELS, decode
+from scoutview.store.codec import LEVELS, announced_shape, decode
 from scoutview.store.handles import Handles
 from scoutview.store.index import IndexRow
 from scoutview.store.merging import derived_folder, merge_catalog, only_builder, read_catalog_file, remove_derived
@@ -28,7 +29,17 @@ from scoutview.store.mirror import mirror
 from scoutview.store.seal import checksum_fits, verify
 
 STORE_VERSION = 1
+_SHARD = re.compile(r"[0-9a-f]{1,64}\.tar")
 
+QUARANTINE = pa.schema(
+    [
+        ("path", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("file_key", pa.string()),
+        ("file_stamp", pa.string()),
+    ]
+)
 
 Buffer = bytes | memoryview
 
@@ -51,7 +62,10 @@ def read_store_json(path: Path) -> dict[str, Any]:
         version = content["version"]
         if not checksum_fits(content):
             raise ValueError("its checksum differs from what was written")
-    except (ValueError, KeyError, TypeError) as error:
+        kinds = {"salt_id": str, "reference_energies": dict} if version == STORE_VERSION else {}
+        if not all(isinstance(content[key], kind) for key, kind in kinds.items()):
+            raise ValueError("its entries are of the wrong kind")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{file} is damaged ({error}): restore it from a copy or ingest again") from error
     if version != STORE_VERSION:
         raise UsageError(
@@ -174,8 +188,8 @@ class Store:
         if not file.exists():
             return []
         try:
-            entries: list[dict[str, str]] = read_parquet(file).to_pylist()
-        except (pa.ArrowException, OSError) as error:
+            entries: list[dict[str, str]] = read_parquet(file).cast(QUARANTINE).to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise RunError(
                 f"{file} is damaged ({error}): remove it, and ingest again to list what is not taken"
             ) from error
@@ -211,6 +225,7 @@ class Store:
             )
 
         data = self._verified(row, row.spectrum_offset, begin + length, is_whole)
+        self._check_shape(row, data[begin:])
         return data[begin:], data[: row.spectrum_nbytes]
 
     def read_run(self, rows: Sequence[ImageRow]) -> Iterator[npt.NDArray[np.int16]]:
@@ -226,7 +241,11 @@ class Store:
         for row in rows:
             codestream = data[row.offset_in_shard - start :][: row.nbytes]
             # An image that did not arrive whole is read, and judged, by itself.
-            yield decode(codestream) if zlib.crc32(codestream) == row.crc32 else self.read(row)
+            if zlib.crc32(codestream) != row.crc32:
+                yield self.read(row)
+            else:
+                self._check_shape(row, codestream)
+                yield decode(codestream)
 
     def read_spectrum(self, row: ImageRow | IndexRow) -> Spectrum:
         """The stored radial spectrum alone."""
@@ -263,6 +282,14 @@ class Store:
             )
         return data
 
+    def _check_shape(self, row: ImageRow | IndexRow, codestream: memoryview) -> None:
+        """Before it is decoded: whoever wrote the store may have written checksums that fit."""
+        if announced_shape(codestream) != (row.rows, row.columns):
+            raise DamagedRecordError(
+                f"image {self._name(row)} in {self.shards}/{row.modality}/{row.shard} is damaged (its codestream is "
+                f"not one of {row.rows} x {row.columns} px): restore the shard from a copy"
+            )
+
     def _name(self, row: ImageRow | IndexRow) -> str:
         """The image id, which the index does not hold."""
         if isinstance(row, ImageRow):
@@ -273,6 +300,8 @@ class Store:
 
     def _pread(self, row: ImageRow | IndexRow, offset: int, length: int) -> bytes:
         path = f"{self.shards}/{row.modality}/{row.shard}"
+        if row.modality not in MODALITIES or not _SHARD.fullmatch(row.shard) or offset < 0 or length < 0:
+            raise DamagedRecordError(f"{path} at byte {offset} is no place in the store: its catalog is damaged")
         try:
             if self.blocks is not None:
                 return self.blocks.read(_range_of(row, offset, length))

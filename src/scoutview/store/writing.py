@@ -17,19 +17,9 @@ from scoutview.errors import RunError, UsageError
 from scoutview.files import write_json
 from scoutview.images import MODALITIES
 from scoutview.store.catalog import read_parquet, rows_to_table, write_parquet
-from scoutview.store.reading import STORE_VERSION, read_store_json
+from scoutview.store.reading import QUARANTINE, STORE_VERSION, read_store_json
 from scoutview.store.seal import with_checksum
 from scoutview.store.shards import SHARD_BYTES, Record, ShardFile
-
-QUARANTINE = pa.schema(
-    [
-        ("path", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("file_key", pa.string()),
-        ("file_stamp", pa.string()),
-    ]
-)
 
 SCRATCH = ".scratch"
 """Folder of a store for what only an ingest that is under way needs; removed when one begins and when it ends."""
@@ -42,8 +32,10 @@ class StoreWriter:
     discards what was not committed. A full disk is a RunError that says what was kept.
     """
 
-    def __init__(self, path: Path, salt_id: str, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, path: Path, salt_id: str, shard_bytes: int = SHARD_BYTES, keeps: bool = True) -> None:
+        """keeps: False for a rehearsal, whose images are dropped where they would be committed."""
         self.path = path
+        self.keeps = keeps
         self.shard_bytes = shard_bytes
         self.open_shards: dict[str, ShardFile] = {}
         self.pending_quarantine: list[dict[str, str]] = []
@@ -56,12 +48,7 @@ class StoreWriter:
             raise self._full(error) from error
 
     def _prepare_folder(self, salt_id: str) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file: give a folder for the store")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "store.json").exists():
-            names = {entry.name for entry in self.path.iterdir() if not _is_temporary(entry)}
-            if not names <= {".lock", "shards", "catalog", "annotations", SCRATCH}:
-                raise UsageError(f"{self.path} holds other files and no store.json: give a new or empty folder")
+        refuse_other_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock = (self.path / ".lock").open("w")
         try:
@@ -143,6 +130,9 @@ class StoreWriter:
 
     def _commit_shard(self, modality: str) -> None:
         shard = self.open_shards.pop(modality)
+        if not self.keeps:
+            shard.discard()
+            return
         try:
             name, rows = shard.close()
         except OSError:
@@ -162,6 +152,16 @@ class StoreWriter:
 
     def _full(self, error: OSError) -> RunError:
         return write_error(self.path, error)
+
+
+def refuse_other_folder(path: Path) -> None:
+    """Refuse a file, and a folder of something else than a store."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file: give a folder for the store")
+    if path.is_dir() and any(path.iterdir()) and not (path / "store.json").exists():
+        names = {entry.name for entry in path.iterdir() if not _is_temporary(entry)}
+        if not names <= {".lock", "shards", "catalog", "annotations", SCRATCH}:
+            raise UsageError(f"{path} holds other files and no store.json: give a new or empty folder")
 
 
 def write_error(path: Path, error: OSError) -> RunError:

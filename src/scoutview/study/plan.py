@@ -9,10 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from scoutview.encoders import InputSize
 from scoutview.errors import UsageError
+from scoutview.files import read_yaml
 from scoutview.study.task_plan import TaskPlan, names_of, read_task
 from scoutview.tasks import SETTINGS, FinetuneSettings
 
@@ -69,7 +68,7 @@ class StudyPlan:
 
     def __post_init__(self) -> None:
         reserved = sorted({REFERENCE, RAW, STAGE1} & set(self.encoders))
-        unfit = sorted(name for name in (*self.tasks, *self.encoders) if Path(name).name != name)
+        unfit = sorted(name for name in (*self.tasks, *self.encoders) if Path(name).name != name or name == "..")
         twice = sorted(set(self.search) & set(self.finetune))
         empty = sorted(name for name, values in self.search.items() if not values)
         strange = sorted({name for pair in self.pairs() for name in pair} - set(self.encoders))
@@ -103,6 +102,9 @@ class StudyPlan:
         for wrong, message in problems:
             if wrong:
                 raise UsageError(f"study file: {message}")
+        for choice in self.choices():
+            if choice is not None and Path(choice).name != choice:
+                raise UsageError(f"study file: search: {choice} cannot be the name of a folder")
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -204,11 +206,11 @@ def load_plan(file: Path, out: Path) -> StudyPlan:
         UsageError: if it is not there, no YAML, or names something unknown.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = read_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
+    except ValueError as error:
+        raise UsageError(f"{file} is no YAML of a study: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{file} holds no study: write stores, tasks and encoders")
     known = [entry.name for entry in fields(StudyPlan) if entry.name != "recipes"]
@@ -219,6 +221,13 @@ def load_plan(file: Path, out: Path) -> StudyPlan:
     for key, kind in (("stores", list), ("tasks", Mapping | list), ("encoders", Mapping)):
         if not isinstance(values.get(key), kind):
             raise UsageError(f"{file}: {key} is missing or of the wrong form: see scoutview study --help")
+    try:
+        return _plan(file, out, values)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is of the wrong form ({error}): see scoutview study --help") from error
+
+
+def _plan(file: Path, out: Path, values: Mapping[str, Any]) -> StudyPlan:
     tasks = values["tasks"] if isinstance(values["tasks"], Mapping) else {name: [name] for name in values["tasks"]}
     content = {
         **values,

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from scoutview.encoders import stage_of, stages_of
 from scoutview.errors import UsageError
 from scoutview.memory import keep_freed_memory
-from scoutview.training import RunFolder, cosine_with_warmup, latest_checkpoint, load_checkpoint, save_checkpoint
+from scoutview.training import (
+    RunFolder,
+    cosine_with_warmup,
+    latest_checkpoint,
+    load_checkpoint,
+    restoring,
+    save_checkpoint,
+)
 
 EPOCHS = 30
 EVALUATIONS = 20
@@ -244,7 +251,8 @@ def _start(run: RunFolder, modules: Mapping[str, nn.Module], optimizer: torch.op
         run.continue_after(0)
         return {"step": 0, "best_value": -1.0, "best": {}, "best_step": 0, "since": 0, "done": False}
     state = load_checkpoint(path)
-    _restore(modules, state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
-    run.continue_after(state["step"])
-    return {key: state[key] for key in ("step", "best_value", "best", "best_step", "since", "done")}
+    with restoring(path):
+        _restore(modules, state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        run.continue_after(state["step"])
+        return {key: state[key] for key in ("step", "best_value", "best", "best_step", "since", "done")}

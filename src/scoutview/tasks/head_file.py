@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from scoutview.encoders import misfits
 from scoutview.files import replacing
 
 FILE = "head.safetensors"
@@ -30,3 +32,32 @@ def read_head(run: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """
     with safe_open(run / FILE, framework="pt") as file:
         return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_checked_head(
+    run: Path, announced: Callable[[Mapping[str, str]], nn.Module]
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The same, after names and shapes were compared with the network that its metadata announce.
+
+    Raises:
+        ValueError: if they differ.
+        SafetensorError, OSError: if it cannot be read; and what `announced` raises.
+    """
+    with safe_open(run / FILE, framework="pt") as file:
+        metadata = dict(file.metadata() or {})
+    wrong = misfits(run / FILE, lambda: announced(metadata))
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors do not fit, first {wrong[0]}")
+    return read_head(run)
+
+
+def names_in(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
+    """A list of names from the metadata.
+
+    Raises:
+        KeyError, ValueError, RecursionError: if there is none.
+    """
+    names = json.loads(metadata[key])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} is no list of names")
+    return tuple(names)

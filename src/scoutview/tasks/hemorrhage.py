@@ -16,7 +16,7 @@ from torch import Tensor
 from scoutview.batches import Archive, LabelledVolumes
 from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
-from scoutview.metrics import evaluate_scores, roc_auc
+from scoutview.metrics import CaseScores, evaluate_scores, roc_auc
 from scoutview.preprocessing import NoBrainError
 from scoutview.tasks.classification import (
     Classification,
@@ -25,6 +25,7 @@ from scoutview.tasks.classification import (
     new_classifier,
     predict,
 )
+from scoutview.tasks.evaluation import Evaluation
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import read_head
 from scoutview.tasks.inputs import VolumeInputs, volume_reader
@@ -198,8 +199,8 @@ def hemorrhage_task(
     return Hemorrhage(model, inputs, train, validation, settings, device, parts), without + more
 
 
-def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, Any]:
-    """The content of evaluation.json: figures of the first head, AUCs of the others, all by output in `per_class`.
+def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> Evaluation:
+    """Figures of the first head, AUCs of the others, all by output in `per_class`; scores by head.
 
     Slices are taken all together, as one class "slices".
 
@@ -207,7 +208,10 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
         UsageError: if the run holds no finished model, or the test split no volume for it.
     """
     model = load_classifier(run)
-    settings = _settings(json.loads(read_head(run)[0]["settings"]))
+    try:
+        settings = _settings(json.loads(read_head(run)[0]["settings"]))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
+        raise UsageError(f"{run} holds no finished model of {TASK} ({error!r}): fine-tune again") from error
     cases, inputs = hemorrhage_inputs(archive, model.encoder)
     targets, left_out = hemorrhage_targets(cases, inputs, settings, "test")
     if not targets.indices:
@@ -215,16 +219,18 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
     model.encoder.network.to(device)
     model.head.to(device)
     scores = predict(model, inputs, targets.indices, device)
-    found = {}
-    for head in settings.columns(inputs.size[0]):
+    found, told = {}, {}
+    for head, names in settings.columns(inputs.size[0]).items():
         mine, values = (head_cases(head, table, settings, inputs) for table in (scores, targets.values))
-        names, patients = settings.columns(inputs.size[0])[head], cases.patients(targets.indices)
+        numbers, patients = np.array(targets.indices), cases.patients(targets.indices)
         if head == "slices":
-            names, patients = ["slices"], np.repeat(patients, inputs.size[0])
+            names = ["slices"]
+            numbers, patients = (np.repeat(each, inputs.size[0]) for each in (numbers, patients))
         if not np.isnan(values).all():
             found[head] = evaluate_scores(mine, values, patients, names)
+            told[head] = CaseScores(tuple(names), numbers, patients, mine.astype(np.float64), values)
     first, *others = found
-    return {
+    content = {
         "task": TASK,
         "label": ", ".join(model.labels),
         "split": "test",
@@ -240,6 +246,7 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> dict[str, A
         "per_class": {name: value for entry in found.values() for name, value in entry["per_class"].items()},
         "curves": {name: value for entry in found.values() for name, value in entry["curves"].items()},
     }
+    return Evaluation(content, told)
 
 
 def head_cases(

@@ -14,7 +14,7 @@ from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
 from scoutview.tasks.classification import Classification, Classifier, new_classifier
 from scoutview.tasks.finetuning import FinetuneSettings, Job
-from scoutview.tasks.head_file import FILE, read_head, write_head
+from scoutview.tasks.head_file import FILE, names_in, read_checked_head, read_head, write_head
 from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.tasks.labels import class_targets
 
@@ -81,11 +81,13 @@ def load_classifier(run: Path) -> Classifier:
         raise UsageError(f"{run} holds no fine-tuned model: make one with scoutview finetune classification")
     encoder = load_encoder(run)
     try:
-        metadata, weights = read_head(run)
-        classes = tuple(json.loads(metadata["classes"]))
+        metadata, weights = read_checked_head(
+            run, lambda told: nn.Linear(encoder.network.features, len(names_in(told, "classes")))
+        )
+        labels, classes = (names_in(metadata, key) for key in ("labels", "classes"))
+        exclusive = bool(json.loads(metadata["exclusive"]))
         head = nn.Linear(encoder.network.features, len(classes))
         head.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is damaged or does not fit its encoder ({error}): fine-tune again") from error
-    labels = tuple(json.loads(metadata["labels"]))
-    return Classifier(encoder, head, labels, classes, bool(json.loads(metadata["exclusive"])))
+    return Classifier(encoder, head, labels, classes, exclusive)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from scoutview.encoders import load_plain
 from scoutview.errors import RunError
 from scoutview.files import replacing
 
@@ -43,11 +46,29 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         RunError: if the file is damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = load_plain(path)
+        if not isinstance(state, dict):
+            raise ValueError("it holds no state of a run")
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
-        cause = str(error).splitlines()[0]
+        cause = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} cannot be read ({cause}): remove it to go on from the one before") from error
     return state
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Around what puts the state of a checkpoint to use: one of something else is an error of one line.
+
+    Raises:
+        RunError: if the state has other parts or shapes.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"{path} is no checkpoint of this run ({cause}): remove it to go on from the one before"
+        ) from error
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from scoutview.errors import UsageError
-from scoutview.files import finite, left_over, write_json, write_text
+from scoutview.files import finite, left_over, read_yaml, write_json, write_text
 
 _ARCHIVES = ("archive", "earlier_archives")
 _CONDUCT = ("workers", "compile", "checkpoint_activations", "keep")
@@ -68,12 +68,9 @@ class RunFolder:
                         "with what the stores hold now"
                     )
                 earlier = [*earlier, before]
-        elif self.writes and self.path.exists():
+        elif self.writes:
             # Other ranks may come while the writing one is making the folder; a kill may have left its first file torn.
-            torn = left_over(file)
-            if not self.path.is_dir() or set(self.path.iterdir()) > set(torn):
-                raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
-            for temporary in torn:
+            for temporary in self._torn():
                 temporary.unlink()
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -82,6 +79,21 @@ class RunFolder:
                 content |= {"archive": _plain(archive), "earlier_archives": earlier}
             write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         return earlier
+
+    def rehearse(self, config: Mapping[str, Any], archive: Mapping[str, Any] | None = None) -> bool:
+        """What `prepare` would refuse is refused, and nothing is written; True if there is a run to go on with."""
+        there = (self.path / "config.yaml").exists()
+        if not there:
+            self._torn()
+        RunFolder(self.path, writes=False).prepare(config, {}, archive)
+        return there
+
+    def _torn(self) -> list[Path]:
+        """What a kill left of the first file of the run; refuses a folder of anything else."""
+        torn = left_over(self.path / "config.yaml")
+        if self.path.exists() and (not self.path.is_dir() or set(self.path.iterdir()) > set(torn)):
+            raise UsageError(f"{self.path} is not empty and holds no run: give another --out")
+        return torn
 
     def continue_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl that belong to steps after `step`: they will be written again."""
@@ -109,7 +121,7 @@ class RunFolder:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed to read a run
 
             self._board = SummaryWriter(str(self.path), purge_step=line["step"])
-        for name, value in _flat(line):
+        for name, value in numbers_of(line):
             self._board.add_scalar(name, value, line["step"])
         for listener in self.listeners:
             listener(line)
@@ -130,12 +142,17 @@ def read_config(path: Path) -> dict[str, Any]:
     """The settings of a run.
 
     Raises:
-        UsageError: if the folder holds no run.
+        UsageError: if the folder holds no run, or what cannot be settings.
     """
     file = path / "config.yaml"
     if not file.is_file():
         raise UsageError(f"{path} holds no run (it has no config.yaml)")
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        content = read_yaml(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no settings")
+    except ValueError as error:
+        raise UsageError(f"{file} is damaged ({error}): restore it from a copy, or take another folder") from error
     return content
 
 
@@ -145,9 +162,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
     return lines
 
 
@@ -186,11 +206,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+def numbers_of(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers of a nested line with their names, such as modalities/ct/loss; `step` is left out."""
     pairs: list[tuple[str, float]] = []
     for key, item in value.items():
         if isinstance(item, Mapping):
-            pairs += _flat(item, f"{prefix}{key}/")
+            pairs += numbers_of(item, f"{prefix}{key}/")
         elif isinstance(item, int | float) and key != "step":
             pairs.append((prefix + key, float(item)))
     return pairs

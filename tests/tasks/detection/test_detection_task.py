@@ -260,6 +260,38 @@ def test_detections_are_those_of_the_saved_model_and_the_page_shows_every_image(
     assert "sensitivity over false positives per image for square" in report
 
 
+def test_two_detectors_differ_by_what_loops_over_both_detections_say(boxed: Path, run: Path, tmp_path: Path) -> None:
+    other = finetune("chest_detection", boxed, encoder="none", out=tmp_path / "other", steps=3, seed=1, **SLIM)
+    against = evaluate(run, boxed, against=other)["against"]
+    assert not (other / "detections.json").exists()  # the other run is only read
+    assert not (other / "cases.html").exists()
+    evaluate(other, boxed)
+    ours, theirs = (json.loads((folder / "detections.json").read_text())["images"] for folder in (run, other))
+    for rule in ("iou 0.1", "iou 0.5"):
+        values = [
+            [brute_froc(images, name, float(rule.split()[1]), POINTS) for name in ("bar", "square")]
+            for images in (ours, theirs)
+        ]
+        figure = f"froc_{rule.replace(' ', '_')}"
+        for place, name in enumerate(("bar", "square")):
+            entry = against["per_class"][name][figure]
+            assert entry["this"]["value"] == pytest.approx(values[0][place])
+            assert entry["other"]["value"] == pytest.approx(values[1][place])
+        difference = against["metrics"][figure]["difference"]
+        assert difference["value"] == pytest.approx(np.mean(values[0]) - np.mean(values[1]))
+        assert difference["low"] <= difference["value"] <= difference["high"]
+    alone = json.loads((other / "evaluation.json").read_text())["metrics"]
+    for figure, entry in against["metrics"].items():
+        assert entry["other"] == pytest.approx(alone[figure])
+    assert against["convergence"]["watched"] == "mean"
+    assert "mean fROC sensitivity, centre in the box" in (run / "report.html").read_text()
+    single = finetune("chest_detection", boxed, encoder="none", out=tmp_path / "single", label=["bar"], steps=1, **SLIM)
+    with pytest.raises(UsageError, match="has the classes"):
+        evaluate(run, boxed, against=single)
+    with pytest.raises(UsageError, match="--robustness is for classifiers of images"):
+        evaluate(run, boxed, against=other, robustness=True)
+
+
 def test_what_cannot_be_learnt_or_loaded_is_refused(boxed: Path, run: Path, tmp_path: Path) -> None:
     archive = Archive.open([boxed])
     encoder = untrained_encoder("resnet18w0.25", SIZE, Preprocessing())

@@ -167,7 +167,16 @@ def test_stage_1_is_shared_or_left_out(made: tuple[Path, str, Path], tmp_path: P
     alone = finetune("metastasis_slices", store, encoder=encoder, out=tmp_path / "alone", mask_channel=False, **FAST)
     assert not (alone / "stage1").exists()
     assert load_slice_classifier(alone).entry.in_channels == 5
-    assert "dice" not in evaluate(alone, store)["metrics"]
+    found = evaluate(alone, store)["metrics"]
+    assert "dice" not in found
+    masked = evaluate(shared, store, against=alone)
+    assert set(masked["against"]["metrics"]) == {"auc", "ap"}
+    for name, entry in masked["against"]["metrics"].items():
+        assert entry["this"] == pytest.approx(masked["metrics"][name])
+        assert entry["other"] == pytest.approx(found[name])
+        difference = masked["metrics"][name]["value"] - found[name]["value"]
+        assert entry["difference"]["value"] == pytest.approx(difference)
+    assert masked["against"]["convergence"]["same_schedule"]
     single = tmp_path / "single"
     finetune("metastasis_slices", store, encoder=encoder, out=single, mask_folds=1, **FAST)
     (only,) = load_segmenters(single / "stage1")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import nn
 
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
@@ -14,7 +15,7 @@ from scoutview.errors import UsageError
 from scoutview.tasks.detection.cases import DetectionCases, read_findings
 from scoutview.tasks.detection.task import Detection, DetectionSettings, Detector, new_detector
 from scoutview.tasks.finetuning import Job
-from scoutview.tasks.head_file import FILE, read_head, write_head
+from scoutview.tasks.head_file import FILE, names_in, read_checked_head, write_head
 from scoutview.tasks.inputs import NetworkInputs
 
 TASK = "chest_detection"
@@ -95,12 +96,20 @@ def load_detector(run: Path) -> Detector:
         raise UsageError(f"{run} holds no detector: make one with scoutview finetune {TASK}")
     encoder = load_encoder(run)
     try:
-        metadata, weights = read_head(run)
-        sizes = (int(metadata[name]) for name in ("input_size", "width", "depth"))
-        model = new_detector(encoder, tuple(json.loads(metadata["classes"])), *sizes)
+        metadata, weights = read_checked_head(run, lambda told: _parts_of(_announced(encoder, told)))
+        model = _announced(encoder, metadata)
         for part in PARTS:
             own = {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
             model.network.get_submodule(part).load_state_dict(own)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is damaged or does not fit its encoder ({error}): fine-tune again") from error
     return model
+
+
+def _announced(encoder: Encoder, metadata: Mapping[str, str]) -> Detector:
+    sizes = (int(metadata[name]) for name in ("input_size", "width", "depth"))
+    return new_detector(encoder, names_in(metadata, "classes"), *sizes)
+
+
+def _parts_of(model: Detector) -> nn.Module:
+    return nn.ModuleDict({part: model.network.get_submodule(part) for part in PARTS})

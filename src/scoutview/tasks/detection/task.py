@@ -23,6 +23,8 @@ from scoutview.tasks.detection.targets import assign_targets
 from scoutview.tasks.finetuning import ENCODER, FinetuneSettings
 from scoutview.tasks.inputs import Inputs
 
+LARGEST_SIDE, DEEPEST = 2**13, 64
+"""px of the input, and convolutions of a tower: a model file may announce no more."""
 RULE = MatchingRule("iou", 0.1)
 """Of the fROC that is watched: findings without a sharp border are found well before their box is exact."""
 
@@ -70,11 +72,16 @@ def new_detector(
     """An encoder with a new pyramid and head.
 
     Raises:
-        UsageError: if the encoder is no ResNet of images.
+        UsageError: if the encoder is no ResNet of images, or a size is none that a detector has.
     """
     if not isinstance(encoder.network, ResNet) or not isinstance(encoder.input_size, int):
         raise UsageError(
             f"{encoder.architecture} has no maps for a pyramid: give a ResNet encoder of images, such as resnet50"
+        )
+    if not (0 < input_size <= LARGEST_SIDE and width > 0 and 0 < depth <= DEEPEST):
+        raise UsageError(
+            f"no detector has an input of {input_size} px, a width of {width} and a depth of {depth}: use up to "
+            f"{LARGEST_SIDE} px and a depth of up to {DEEPEST}"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -15,7 +15,8 @@ from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
 from scoutview.files import replacing
-from scoutview.metrics import dice_interval, evaluate_scores, overlaps
+from scoutview.metrics import CaseScores, dice_interval, evaluate_scores, overlaps
+from scoutview.tasks.evaluation import Evaluation
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import FILE, read_head, write_head
 from scoutview.tasks.metastasis.cases import Masks, SliceCases
@@ -233,8 +234,8 @@ def load_slice_classifier(run: Path) -> SliceClassifier:
     return model
 
 
-def evaluate_metastasis(run: Path, archive: Archive, device: str) -> dict[str, Any]:
-    """The content of evaluation.json: AUC, AP, accuracy at 0.6 over slices, and the Dice of the predicted masks.
+def evaluate_metastasis(run: Path, archive: Archive, device: str) -> Evaluation:
+    """AUC, AP, accuracy at 0.6 over slices, and the Dice of the predicted masks.
 
     Raises:
         UsageError: if the run holds no finished model, or the test split no slice with the finding or none without it,
@@ -256,14 +257,17 @@ def evaluate_metastasis(run: Path, archive: Archive, device: str) -> dict[str, A
         ]
         extra["dice"] = dice_interval(np.concatenate(every), patients).as_dict()
     scores = predict_slices(model, channels, device)
-    content = evaluate_scores(scores, cases.targets[:, None], patients, [model.label], threshold=THRESHOLD)
-    return {
+    targets = cases.targets[:, None]
+    figures = evaluate_scores(scores, targets, patients, [model.label], threshold=THRESHOLD)
+    content = {
         "task": TASK,
         "label": model.label,
         "split": "test",
         "unit": "slice",
         "classes": [model.label],
-        **content,
+        **figures,
         "n_volumes": len(cases.volumes),
-        "metrics": {**content["metrics"], **extra},
+        "metrics": {**figures["metrics"], **extra},
     }
+    images = np.array([cases.row(case).image for case in range(len(cases))])
+    return Evaluation(content, {model.label: CaseScores((model.label,), images, patients, scores, targets)})

@@ -19,11 +19,13 @@ from scoutview.errors import UsageError
 from scoutview.metrics import dice, overlaps
 from scoutview.preprocessing import Preprocessing
 from scoutview.tasks.finetuning import FinetuneSettings
-from scoutview.tasks.head_file import FILE, read_head, write_head
+from scoutview.tasks.head_file import FILE, names_in, read_checked_head, write_head
 from scoutview.tasks.metastasis.inputs import SLICES, SliceInputs, augment_both
 from scoutview.tasks.metastasis.unet import UNet
 
 TASK = "metastasis_masks"
+LARGEST_SIDE = 2**13
+"""px of the input: a model file may announce no more."""
 _BATCH = 32
 
 
@@ -167,14 +169,14 @@ def load_segmenters(stage1: Path) -> tuple[Segmenter, ...]:
         if not path.is_file():
             raise UsageError(f"{path} is missing: {stage1} holds no finished stage 1 of metastasis_slices")
         try:
-            told, weights = read_head(path.parent)
+            told, weights = read_checked_head(path.parent, lambda _: new_unet(0))
             network = new_unet(0)
             network.load_state_dict(weights)
             preprocessing = Preprocessing.from_dict(json.loads(told["preprocessing"]))
-            patients = frozenset(json.loads(told["patients"]))
-            found.append(
-                Segmenter(network, told["label"], int(told["size"]), preprocessing, patients, int(told["folds"]))
-            )
+            patients, size = frozenset(names_in(told, "patients")), int(told["size"])
+            if not 0 < size <= LARGEST_SIDE:
+                raise ValueError(f"an input of {size} px")
+            found.append(Segmenter(network, told["label"], size, preprocessing, patients, int(told["folds"])))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UsageError(f"{path} is damaged ({error}): fine-tune again") from error
     return tuple(found)
