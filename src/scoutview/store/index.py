@@ -123,8 +123,7 @@ class StoreIndex:
         """Open an index.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError: if it is not whole, or of another
-            version.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError: if it is damaged or another version.
         """
         content = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if not isinstance(content, dict):
