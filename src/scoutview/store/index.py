@@ -123,7 +123,7 @@ class StoreIndex:
         """Open an index.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError: if it is damaged or of another kind.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError: if it is damaged or not ours.
         """
         content = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if not isinstance(content, dict):
