@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from scoutview.batches import Archive, BatchPlan, Selection, VolumeDataset, VolumeReader, read_unit_image
+from scoutview.batches import Archive, BatchPlan, Selection, VolumeDataset, read_unit_image
 from scoutview.batches.loader import ViewDataset, collate_views
 from scoutview.commands.terminal import printable
 from scoutview.encoders import Encoder, open_encoder
 from scoutview.errors import UsageError
-from scoutview.preprocessing import Preprocessing
+from scoutview.preprocessing import NoBrainError, Preprocessing
 from scoutview.pretraining import (
     Conduct,
     Settings,
@@ -155,7 +155,10 @@ def _read_one_each(data: TrainingData, preprocessing: Preprocessing) -> None:
         if data.volumes is None:
             read_unit_image(data.archive, index, preprocessing)
         else:
-            VolumeReader(data.volumes, preprocessing, None).read(index)
+            try:
+                data.reader(data.volumes, preprocessing).read(index)
+            except NoBrainError:
+                continue  # training takes the next volume in its place
 
 
 def write_view_sheets(data: TrainingData, settings: Settings, preprocessing: Preprocessing, run: Path) -> None:

@@ -18,9 +18,9 @@ from scoutview.errors import UsageError
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 """Width and heads; all have twelve blocks."""
 DEPTH, GRID = 12, 14
+"""Blocks; side of the grid of position embeddings, that of an image of 224 px."""
 PATCH = 16
 """px; sides of views and input sizes are multiples of it."""
-"""Blocks; side of a patch in px; side of the grid of position embeddings, that of an image of 224 px."""
 _NAME = re.compile(rf"vit_({'|'.join(SIZES)})")
 
 

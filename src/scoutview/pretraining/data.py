@@ -52,10 +52,14 @@ class TrainingData:
         """
         views, seed = self.recipe.view_settings(), self.recipe.seed
         if self.volumes is not None:
-            size, _ = resolve_input_size(self.recipe)
-            head = size if self.recipe.head and isinstance(size, tuple) else None
-            reader = VolumeReader(self.volumes, preprocessing, head)
+            reader = self.reader(self.volumes, preprocessing)
             return VolumeDataset(self.archive, reader, views, volume_references(reader, folder), seed)
         identity = preprocessing.identity()
         references = {name: self.archive.reference_energies(name, identity) for name in self.images}
         return ViewDataset(self.archive, preprocessing, views, references, seed)
+
+    def reader(self, volumes: VolumeList, preprocessing: Preprocessing) -> VolumeReader:
+        """Reads volumes as the recipe says: whole, or the head at the input size."""
+        size, _ = resolve_input_size(self.recipe)
+        head = size if self.recipe.head and isinstance(size, tuple) else None
+        return VolumeReader(volumes, preprocessing, head)
