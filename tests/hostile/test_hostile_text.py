@@ -171,7 +171,9 @@ def study_of(text: str) -> dict[str, Any]:
         "tasks": {text: {"classes": [text], **counts}}, "labelled": [{**row, "images": [3, 4]}],
         "failures": [{**row, "seed": 0, "choice": text, "error": text}],
         "areas": [{**row, "auc": estimate(0.7), "by_seed": [0.7]}],
+        "frocs": [{**row, "froc": estimate(0.7), "by_seed": [0.7]}],
         "differences": [{**row, "reference": text, "difference": figure}],
+        "froc_differences": [{**row, "reference": text, "difference": figure}],
         "choices": [], "convergence": [], "robustness": [],
         "curves": [{**row, "steps": [1, 2, 3], "mean": [0.5, 0.6, 0.7]}],
     }  # fmt: skip
