@@ -168,7 +168,7 @@ def study_of(text: str) -> dict[str, Any]:
     return {
         "plan": {"encoders": {text: text}, "seeds": 1, "fractions": [0.1], text: text, "stores": [text]},
         "architecture": text, "input_size": 64, "cells": 3, "done": 1,
-        "tasks": {text: {"classes": [text], **counts}}, "labelled": [{**row, "images": [3, 4]}],
+        "tasks": {text: {"task": text, "classes": [text], **counts}}, "labelled": [{**row, "images": [3, 4]}],
         "failures": [{**row, "seed": 0, "choice": text, "error": text}],
         "areas": [{**row, "auc": estimate(0.7), "by_seed": [0.7]}],
         "frocs": [{**row, "froc": estimate(0.7), "by_seed": [0.7]}],
