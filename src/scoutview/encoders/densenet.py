@@ -52,7 +52,8 @@ class DenseBlock(nn.Module):
 class DenseNet(nn.Module):
     """forward: [volume, 1, depth, row, column] in [0, 1], of any size -> features [volume, 1024].
 
-    The features are the maximum and the mean of 512 maps; at 40 x 224 x 192 these are 5 x 7 x 6.
+    The features are the maximum and the mean of 512 maps; at 40 x 224 x 192 these are 5 x 7 x 6. channels: of the maps
+    of each of the `stages`.
     """
 
     spatial_dims = 3
@@ -60,11 +61,13 @@ class DenseNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = Unit(1, INITIAL, (1, 3, 3))
-        blocks, channels = [], INITIAL
+        blocks, channels, after = [], INITIAL, []
         for number, units in enumerate(UNITS):
             depth = 1 if number < IN_PLANE_BLOCKS else 3
             blocks.append(DenseBlock(channels, units, (depth, 3, 3), (min(depth, 2), 2, 2)))
             channels += GROWTH * units
+            after.append(channels)
+        self.channels = tuple(after)
         self.blocks = nn.ModuleList(blocks)
         self.last = Unit(channels, LAST, (1, 1, 1))
         self.features = 2 * LAST
@@ -83,5 +86,9 @@ class DenseNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        maps = self.last(self.stages(x)[-1]).flatten(2)
+        return self.pooled(self.stages(x)[-1])
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """The maps that leave the last block -> features [volume, 1024]."""
+        maps = self.last(maps).flatten(2)
         return torch.cat([maps.amax(-1), maps.mean(-1)], dim=1)

@@ -71,7 +71,10 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """forward: [image, 1, (depth,) row, column] in [0, 1] -> features [image, F] after global average pooling."""
+    """forward: [image, 1, (depth,) row, column] in [0, 1] -> features [image, F] after global average pooling.
+
+    channels: of the maps of each of the four `stages`.
+    """
 
     def __init__(self, depth: int, width: float = 1.0, spatial_dims: int = 2) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class ResNet(nn.Module):
         self.conv1 = convolution(1, channels[0], 7, stride=2, padding=padding, bias=False)
         self.bn1 = normalisation(channels[0])
         self.maxpool = pooling(3, stride=2, padding=1)
-        before = channels[0]
+        before, after = channels[0], []
         for number, (count, size) in enumerate(zip(counts, channels, strict=True), start=1):
             blocks = []
             for place in range(count):
@@ -93,6 +96,8 @@ class ResNet(nn.Module):
                 blocks.append(Block(before, size, stride, bottleneck, spatial_dims))
                 before = size * 4 if bottleneck else size
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
+            after.append(before)
+        self.channels = tuple(after)
         self.features = before
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
@@ -112,7 +117,11 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self.stages(x)[-1].flatten(2).mean(-1)
+        return self.pooled(self.stages(x)[-1])
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """The maps of the last stage -> features [image, F]."""
+        return maps.flatten(2).mean(-1)
 
 
 def make_resnet(name: str, spatial_dims: int = 2) -> ResNet:

@@ -16,6 +16,7 @@ from scoutview.tasks import load_classifier, task_of
 from scoutview.tasks.classification import Classifier
 from scoutview.tasks.detection import Detector, load_detector
 from scoutview.tasks.detection.decoding import OVERLAP, THRESHOLD
+from scoutview.tasks.heads import read_out, slices_of
 
 FORMAT = "scoutview-export-1"
 INPUT = "images"
@@ -65,17 +66,16 @@ class ExportModel:
 
 
 class ClassifierNetwork(nn.Module):
-    """Encoder and linear head as one module: inputs in [0, 1] -> logits [batch, class]."""
+    """Encoder and head as one module: inputs in [0, 1] -> logits [batch, class]."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
-        self.encoder: nn.Module = model.encoder.network
+        self.encoder = model.encoder.network
         self.head = model.head
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        logits: Tensor = self.head(self.encoder(images))
-        return logits
+        return read_out(self.encoder, self.head, images)
 
 
 class DetectorNetwork(nn.Module):
@@ -144,6 +144,7 @@ def open_model(source: Path) -> ExportModel:
             outputs=outputs,
             classes=classifier.classes,
             exclusive=classifier.exclusive,
+            layers={"slices": slices_of(classifier.head)},
         )
     )
 

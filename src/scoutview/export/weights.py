@@ -20,6 +20,7 @@ from scoutview.export.writing import Format
 from scoutview.preprocessing import Preprocessing
 from scoutview.tasks.classification import Classifier
 from scoutview.tasks.detection import new_detector
+from scoutview.tasks.heads import new_head
 
 FILE = "model.safetensors"
 
@@ -64,7 +65,7 @@ def build_network(metadata: Mapping[str, str]) -> nn.Module:
         case "chest_detection":
             layers = json.loads(metadata["layers"])
             return DetectorNetwork(new_detector(encoder, classes, size, layers["width"], layers["depth"]))
-    head = nn.Linear(encoder.network.features, len(classes))
+    head = new_head(encoder.network, len(classes), json.loads(metadata["layers"])["slices"])
     return ClassifierNetwork(Classifier(encoder, head, (), classes, bool(json.loads(metadata["exclusive"]))))
 
 

@@ -17,6 +17,7 @@ from scoutview.encoders import Encoder
 from scoutview.errors import UsageError
 from scoutview.metrics import roc_auc
 from scoutview.tasks.finetuning import ENCODER, FinetuneSettings, finetune_task
+from scoutview.tasks.heads import Head, new_head, read_out
 from scoutview.tasks.inputs import Inputs, inputs_for
 from scoutview.tasks.labels import Targets
 from scoutview.training import RunFolder
@@ -24,18 +25,17 @@ from scoutview.training import RunFolder
 
 @dataclass(frozen=True)
 class Classifier:
-    """An encoder with a linear head: [image, 1, row, column] -> logits [image, class], or of volumes."""
+    """An encoder with a head: [image, 1, row, column] -> logits [image, class], or of volumes."""
 
     encoder: Encoder
-    head: nn.Linear
+    head: Head
     labels: tuple[str, ...]
     classes: tuple[str, ...]
     exclusive: bool
 
     def logits(self, inputs: Tensor) -> Tensor:
         """[image, class]."""
-        result: Tensor = self.head(self.encoder.network(inputs))
-        return result
+        return read_out(self.encoder.network, self.head, inputs)
 
     def train(self, mode: bool) -> None:
         """Training or evaluation mode of both parts."""
@@ -110,9 +110,9 @@ def finetune_classification(
 
 
 def new_classifier(
-    encoder: Encoder, labels: Sequence[str], train: Targets, validation: Targets, seed: int
+    encoder: Encoder, labels: Sequence[str], train: Targets, validation: Targets, seed: int, slices: int = 0
 ) -> Classifier:
-    """An encoder with a new head for some targets.
+    """An encoder with a new head for some targets, of which the last may be those of slices.
 
     Raises:
         UsageError: if a part has no image.
@@ -125,8 +125,7 @@ def new_classifier(
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Linear(encoder.network.features, len(train.classes))
-    nn.init.zeros_(head.bias)
+        head = new_head(encoder.network, len(train.classes), slices)
     return Classifier(encoder, head, tuple(labels), train.classes, train.exclusive)
 
 

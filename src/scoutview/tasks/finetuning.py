@@ -131,8 +131,9 @@ def finetune_task(task: Task, settings: FinetuneSettings, run: RunFolder, device
     modules = task.modules()
     for module in modules.values():
         module.to(device)
-        if not any(isinstance(part, nn.Conv3d) for part in module.modules()):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        volumes = any(isinstance(part, nn.Conv3d) for part in module.modules())
+        last = torch.channels_last_3d if volumes else torch.channels_last
+        module.to(memory_format=last)  # type: ignore[call-overload]
     groups = parameter_groups(modules, settings)
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     steps = settings.resolved_steps(task.cases)

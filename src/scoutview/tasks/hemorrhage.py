@@ -72,7 +72,7 @@ class HemorrhageSettings(FinetuneSettings):
 
 @dataclass(frozen=True)
 class Hemorrhage(Classification):
-    """A classifier whose one linear layer has the outputs of all heads. parts: where each head's lie."""
+    """A classifier whose head has the outputs of all heads. parts: where each one's lie."""
 
     inputs: VolumeInputs
     parts: Mapping[str, slice]
@@ -194,7 +194,8 @@ def hemorrhage_task(
     (train, without), (validation, more) = (
         hemorrhage_targets(cases, inputs, settings, split) for split in ("train", "validation")
     )
-    model = new_classifier(encoder, _label_names(settings), train, validation, settings.seed)
+    slices = inputs.size[0] if "slices" in settings.heads else 0
+    model = new_classifier(encoder, _label_names(settings), train, validation, settings.seed, slices)
     parts = _parts(settings, inputs.size[0])
     return Hemorrhage(model, inputs, train, validation, settings, device, parts), without + more
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
-from torch import nn
 
 from scoutview.batches import Archive
 from scoutview.encoders import Encoder, load_encoder, save_encoder
@@ -15,6 +14,7 @@ from scoutview.errors import UsageError
 from scoutview.tasks.classification import Classification, Classifier, new_classifier
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import FILE, names_in, read_checked_head, read_head, write_head
+from scoutview.tasks.heads import new_head, slices_of
 from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.tasks.labels import class_targets
 
@@ -50,6 +50,7 @@ def save_classifier(
         "labels": json.dumps(model.labels),
         "classes": json.dumps(model.classes),
         "exclusive": json.dumps(model.exclusive),
+        "slices": json.dumps(slices_of(model.head)),
         **(more or {}),
     }
     write_head(run, model.head.state_dict(), metadata)
@@ -82,12 +83,20 @@ def load_classifier(run: Path) -> Classifier:
     encoder = load_encoder(run)
     try:
         metadata, weights = read_checked_head(
-            run, lambda told: nn.Linear(encoder.network.features, len(names_in(told, "classes")))
+            run, lambda told: new_head(encoder.network, len(names_in(told, "classes")), _slices(told, encoder))
         )
         labels, classes = (names_in(metadata, key) for key in ("labels", "classes"))
         exclusive = bool(json.loads(metadata["exclusive"]))
-        head = nn.Linear(encoder.network.features, len(classes))
+        head = new_head(encoder.network, len(classes), _slices(metadata, encoder))
         head.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is damaged or does not fit its encoder ({error}): fine-tune again") from error
     return Classifier(encoder, head, labels, classes, exclusive)
+
+
+def _slices(metadata: Mapping[str, str], encoder: Encoder) -> int:
+    """How many of a head's outputs are of slices: none, or one for each of the encoder's input."""
+    slices, size = json.loads(metadata["slices"]), encoder.input_size
+    if slices not in (0, size[0] if isinstance(size, tuple) else 0):
+        raise ValueError(f"{slices} slices are not those of an input of {encoder.input_size}")
+    return int(slices)

@@ -11,7 +11,6 @@ import torch
 
 from scoutview.encoders.resnet import make_resnet
 from scoutview.tasks.detection import Fcos, assign_targets, decode, detection_loss
-from scoutview.tasks.detection.pyramid import stage_channels
 
 
 def small_network(seed: int = 0) -> Fcos:
@@ -75,7 +74,7 @@ def test_the_channels_of_any_encoder_are_known(name: str) -> None:
     encoder = make_resnet(name).eval()
     with torch.no_grad():
         maps = encoder.stages(torch.rand(1, 1, 32, 32))
-    assert stage_channels(encoder) == [level.shape[1] for level in maps]
+    assert list(encoder.channels) == [level.shape[1] for level in maps]
 
 
 def test_the_network_uses_the_weights_of_the_encoder_and_starts_at_the_prior() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scoutview.encoders import ResNet, at_least_fp32
 from scoutview.tasks.detection.locations import STRIDES, Locations, make_locations
-from scoutview.tasks.detection.pyramid import Pyramid, stage_channels
+from scoutview.tasks.detection.pyramid import Pyramid
 
 PRIOR = 0.01
 """The probability of each class that an untrained head says: without it the first steps only unlearn the background."""
@@ -77,7 +77,7 @@ class Fcos(nn.Module):
     def __init__(self, encoder: ResNet, classes: int, width: int = 256, depth: int = 4) -> None:
         super().__init__()
         self.encoder = encoder
-        self.pyramid = Pyramid(stage_channels(encoder)[1:], width)
+        self.pyramid = Pyramid(encoder.channels[1:], width)
         self.head = Head(classes, width, depth)
 
     def forward(self, images: Tensor) -> HeadOutputs:

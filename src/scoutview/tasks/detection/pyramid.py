@@ -8,15 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoutview.encoders import ResNet
-
-
-def stage_channels(encoder: ResNet) -> list[int]:
-    """Channels of the four maps of `ResNet.stages`."""
-    last_blocks = [list(encoder.get_submodule(f"layer{number}").children())[-1] for number in range(1, 5)]
-    norms = [block.get_submodule("bn3" if block.bottleneck else "bn2") for block in last_blocks]
-    return [int(norm.get_parameter("weight").shape[0]) for norm in norms]
-
 
 class Pyramid(nn.Module):
     """Maps of strides 8, 16 and 32 to five maps of `width` channels at strides 8 to 128.
