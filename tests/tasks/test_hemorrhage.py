@@ -173,11 +173,14 @@ def test_a_model_is_trained_and_its_figures_are_those_of_scikit_learn(
         finetune("hemorrhage_volume", store, encoder=str(two), out=tmp_path / "other")
 
 
-@pytest.mark.parametrize("heads", [("volume",), ("slices",)])
+@pytest.mark.parametrize("heads", [("volume",), ("slices",), ("volume", "slices")])
 def test_heads_can_be_left_out(store: Path, encoder: Path, tmp_path: Path, heads: tuple[str, ...]) -> None:
     run = finetune("hemorrhage_volume", store, encoder=str(encoder), out=tmp_path / "run", heads=heads, **FAST)
-    outputs = {"volume": 1, "slices": 10}
-    assert load_file(run / "head.safetensors")["weight"].shape == (sum(outputs[head] for head in heads), 128)
+    weights = load_file(run / "head.safetensors")
+    of_slices = {"slice.weight": (1, 2 * (16 + 32 + 64 + 128))}  # a quarter of ResNet-18's channels, maximum and mean
+    layers = {("volume",): {"weight": (1, 128)}, ("slices",): of_slices}
+    layers["volume", "slices"] = {"volume.weight": (1, 128), **of_slices}
+    assert {name: value.shape for name, value in weights.items() if name.endswith("weight")} == layers[heads]
     assert set(evaluate(run, store)["per_class"]) == set(heads)
 
 
