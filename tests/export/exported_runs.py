@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from scoutview import evaluate, finetune
 from scoutview.encoders import load_encoder, save_encoder, untrained_encoder
 from scoutview.preprocessing import Preprocessing
+from scoutview.tasks import Classifier, save_classifier
+from scoutview.tasks.heads import new_head
 
 
 def make_runs(folder: Path) -> None:
-    """stores `images` and `boxed`; runs `findings`, `classes`, `detector`; the encoder file `volumes.safetensors`."""
+    """Stores `images`, `boxed`; runs `findings`, `classes`, `detector`, `bleedings`; encoder `volumes.safetensors`."""
     from boxed_store import make_boxed_store
     from samples import make_store
 
@@ -32,6 +34,10 @@ def make_runs(folder: Path) -> None:
     evaluate(folder / "classes", folder / "images")
     volumes = untrained_encoder("resnet18w0.25_3d", (6, 40, 36), Preprocessing())
     save_encoder(volumes, folder / "volumes.safetensors")
+    outputs = ("volume", *(f"slice {number}" for number in range(1, 7)))
+    (folder / "bleedings").mkdir()
+    bleedings = Classifier(volumes, new_head(volumes.network, 7, slices=6), ("bleeding",), outputs, False)
+    save_classifier(bleedings, folder / "bleedings", "hemorrhage_volume")
 
 
 def expected_logits(run: Path, images: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from scoutview import export
 from scoutview.encoders import load_encoder, make_encoder
 from scoutview.errors import RunError, UsageError
 from scoutview.export import FORMATS, export_model, extras, open_model
+from scoutview.tasks import load_classifier
 
 
 def features(path: Path, images: np.ndarray) -> np.ndarray:
@@ -51,6 +52,23 @@ def test_onnxruntime_gives_the_logits_of_a_classifier(runs: Path, tmp_path: Path
     images = some_images(4, 96, 96)
     found = session.run(["logits"], {"images": images})[0]
     np.testing.assert_allclose(found, expected_logits(runs / "classes", images), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch-export", "safetensors"])
+def test_logits_of_slices_are_those_of_the_run(name: str, runs: Path, tmp_path: Path) -> None:
+    if name == "onnx":
+        pytest.importorskip("onnxscript", reason="the extra export is not installed")
+    export(runs / "bleedings", format=name, out=tmp_path / "out")
+    model = load_classifier(runs / "bleedings")
+    model.train(False)
+    model.encoder.network.double()
+    model.head.double()
+    load = FORMATS[name].load(tmp_path / "out")
+    for count in (1, 5):
+        images = some_images(count, 6, 40, 36)
+        with torch.no_grad():
+            expected = model.logits(torch.from_numpy(images).double()).numpy()
+        np.testing.assert_allclose(load(images)[0], expected, atol=1e-4)
 
 
 def test_torch_loads_a_detector_without_its_code(runs: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class SliceHead(nn.Module):
     A slice is described by the maximum and the mean of each map over its plane; maps of fewer slices are stretched to
     those of the input. One linear layer reads every slice, so that a labelled slice teaches all of them, and the early
     stages directly. The paper does not say what its slice head reads; one that reads the features of the volume must
-    first learn where in the volume each of them comes from (docs/decisions/065-slice-head.md).
+    first learn where in the volume each of them comes from (docs/decisions/061-tasks-on-volumes.md).
     """
 
     def __init__(self, features: int, channels: Sequence[int], outputs: int, slices: int) -> None:
