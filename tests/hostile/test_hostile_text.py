@@ -174,6 +174,9 @@ def study_of(text: str) -> dict[str, Any]:
         "frocs": [{**row, "froc": estimate(0.7), "by_seed": [0.7]}],
         "differences": [{**row, "reference": text, "difference": figure}],
         "froc_differences": [{**row, "reference": text, "difference": figure}],
+        "task_differences": [
+            {"task": text, "encoder": text, "against": text, "reference": text, "fraction": 0.1, "difference": figure}
+        ],
         "choices": [], "convergence": [], "robustness": [],
         "curves": [{**row, "steps": [1, 2, 3], "mean": [0.5, 0.6, 0.7]}],
     }  # fmt: skip

@@ -144,6 +144,34 @@ def test_parts_are_nested_and_the_same_for_all_columns_and_class_weights_are_the
     assert before == set(range(len(train)))
 
 
+def test_columns_of_one_question_are_compared_patient_by_patient(folder: Path, content: dict) -> None:
+    pairs = {(entry["task"], entry["against"]) for entry in content["task_differences"]}
+    assert pairs == {("bleeding", "any")}  # slices are other cases than volumes
+    archive = Archive.open([folder / "store"])
+    cases, inputs = hemorrhage_inputs(archive, load_encoder(folder / "ours.safetensors"))
+    test = hemorrhage_targets(cases, inputs, HemorrhageSettings(heads=("volume",)), "test")[0]
+    patients = np.array(cases.patients(test.indices))
+    groups = [np.flatnonzero(patients == patient) for patient in dict.fromkeys(patients)]
+    generator = np.random.default_rng(9)
+    assert len(content["task_differences"]) == 2 * 3
+    for entry in content["task_differences"]:
+        common = {"fraction": entry["fraction"], "measure": "fine-tuned"}
+        mine = scores(folder, {**common, "task": "bleeding", "encoder": entry["encoder"]})[:, 0]
+        other = scores(folder, {**common, "task": "any", "encoder": entry["reference"]})[:, 0]
+        assert entry["difference"]["value"] == pytest.approx(
+            roc_auc_score(test.values[:, 0], mine) - roc_auc_score(test.values[:, 0], other)
+        )
+        draws = []
+        while len(draws) < 2000:
+            drawn = np.concatenate([groups[n] for n in generator.integers(len(groups), size=len(groups))])
+            values = test.values[drawn, 0]
+            if 0 < values.sum() < len(values):
+                draws.append(roc_auc_score(values, mine[drawn]) - roc_auc_score(values, other[drawn]))
+        low, high = np.quantile(draws, [0.025, 0.975])
+        assert (entry["difference"]["low"], entry["difference"]["high"]) == pytest.approx((low, high), abs=0.08)
+    assert "difference between tasks" in (folder / "out" / "report.html").read_text()
+
+
 def test_all_tasks_have_a_mean_difference_and_probes_only_theirs(folder: Path, content: dict) -> None:
     found = {(entry["task"], entry["measure"]) for entry in content["differences"]}
     assert ("mean over tasks", "fine-tuned") in found

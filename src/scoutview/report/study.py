@@ -29,6 +29,7 @@ def write_study_report(folder: Path, path: Path) -> Path:
         failed=f"{counted(len(study['failures']), 'training')} failed",
         failures=tables.failures(study) if study["failures"] else None,
         fine_tuned=tables.fine_tuned(study),
+        task_differences=tables.task_differences(study) if study["task_differences"] else None,
         froc=tables.froc(study),
         froc_differences=tables.froc_differences(study),
         panels_of_areas=_areas(study),

@@ -59,6 +59,23 @@ def froc_differences(study: Study) -> Table:
     return Table("Test fROC, difference [95% interval]", headers, rows)
 
 
+def task_differences(study: Study) -> Table:
+    """The paired differences between tasks of the same test cases."""
+    rows = [
+        (
+            entry["task"],
+            encoder_name(entry["encoder"]),
+            entry["against"],
+            encoder_name(entry["reference"]),
+            f"{entry['fraction']:.0%}",
+            signed(entry["difference"]),
+        )
+        for entry in study["task_differences"]
+    ]
+    headers = ("task", "model", "against task", "of", "labels", "fine-tuned")
+    return Table("Test AUC, difference between tasks [95% interval]", headers, rows)
+
+
 def _by_encoder(study: Study, entries: str, figure: str, title: str) -> Table:
     encoders = [RANDOM, *study["plan"]["encoders"]]
     found: dict[tuple[str, float], dict[str, str]] = {}

@@ -21,12 +21,18 @@ Key = tuple[str, float, str, str]
 
 
 def all_areas(
-    study: Study, known: Mapping[Cell, Any], complete: Mapping[tuple[str, float], Sequence[int]]
+    study: Study,
+    known: Mapping[Cell, Any],
+    complete: Mapping[tuple[str, float], Sequence[int]],
+    resampled: Sequence[int],
 ) -> dict[Key, Drawn]:
-    """The mean AUC over classes and seeds of every model; complete: the seeds of a task and fraction that count."""
+    """The mean AUC over classes and seeds of every model.
+
+    complete: the seeds of a task and fraction that count. resampled [task]: tasks of one number draw the same patients.
+    """
     return {
         key: _areas(study, known, key, seeds, number)
-        for number, task in enumerate(study.plan.tasks)
+        for number, task in zip(resampled, study.plan.tasks, strict=True)
         for fraction in study.plan.fractions
         if (seeds := complete[task, fraction])
         for encoder in study.plan.models(task)
@@ -44,7 +50,7 @@ def _areas(study: Study, known: Mapping[Cell, Any], key: Key, seeds: Sequence[in
         np.array(known[Cell(task, encoder, fraction, seed)]["scores"][measure], dtype=np.float64) for seed in seeds
     ]
     by_seed = np.array([_mean_areas(each, test.values, ones)[0] for each in scores])
-    # The tasks have different patients, so their resamples are independent: another seed for each.
+    # Tasks of different patients are resampled independently: another seed for each.
     blocks = patient_weights(test.patients, ROUNDS, seed=number)
     draws = np.concatenate(
         [np.stack([_mean_areas(each, test.values, block) for each in scores]) for block in blocks], 1

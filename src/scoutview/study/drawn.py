@@ -42,6 +42,6 @@ def over_seeds(by_seed: Floats, draws: Floats, task: int) -> Drawn:
 
 
 def over_tasks(figures: Sequence[Drawn]) -> Interval:
-    """Of the mean over tasks, whose patients differ, so that their draws are independent."""
+    """Of the mean over tasks; those of the same test cases have drawn the same patients, others independently."""
     value = float(np.mean([figure.by_seed.mean() for figure in figures]))
     return interval(value, np.mean([figure.draws for figure in figures], axis=0), np.arange(2))

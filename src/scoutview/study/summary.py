@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from scoutview.study.areas import Key, all_areas, differences
+from scoutview.study.between import task_differences, twins
 from scoutview.study.cells import Study, read_error, read_result
 from scoutview.study.choice import Tried, choose
 from scoutview.study.convergence import convergence, curves
@@ -31,7 +32,7 @@ def summarise(study: Study) -> dict[str, Any]:
     ]
     known = _rows(study, results, tried)
     complete = _complete_seeds(study, known)
-    areas, frocs = all_areas(study, known, complete), all_frocs(study, known, complete)
+    areas, frocs = all_areas(study, known, complete, twins(study)), all_frocs(study, known, complete)
     return {
         "plan": study.plan.as_dict(),
         "architecture": study.like.architecture,
@@ -50,6 +51,7 @@ def summarise(study: Study) -> dict[str, Any]:
         "choices": [{**asdict(entry), "settings": study.plan.choices()[entry.choice]} for entry in tried],
         "differences": differences(study.plan, areas),
         "froc_differences": differences(study.plan, frocs),
+        "task_differences": task_differences(study, areas, complete),
         "curves": curves(study.plan, known, complete),
         "convergence": convergence(study.plan, known, complete),
         "robustness": robustness(study, known, complete),
