@@ -11,20 +11,17 @@ from scoutview.study.areas import MEASURES, Key
 from scoutview.study.cells import Study
 from scoutview.study.drawn import Drawn
 from scoutview.study.plan import REFERENCE
+from scoutview.study.tasks import Part
 
 
 def twins(study: Study) -> list[int]:
     """For each task, the number of the first one with the same test cases and targets: its own where there is none."""
     parts = [task.parts["test"] for task in study.tasks.values()]
-    return [
-        next(
-            number
-            for number, other in enumerate(parts)
-            if np.array_equal(part.patients, other.patients)
-            and np.array_equal(part.values, other.values, equal_nan=True)
-        )
-        for part in parts
-    ]
+    return [next(number for number, first in enumerate(parts) if _alike(part, first)) for part in parts]
+
+
+def _alike(one: Part, other: Part) -> bool:
+    return np.array_equal(one.patients, other.patients) and np.array_equal(one.values, other.values, equal_nan=True)
 
 
 def task_differences(
