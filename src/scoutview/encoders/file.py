@@ -146,7 +146,7 @@ def _load(path: Path) -> Encoder:
     wrong = misfits(path, lambda: make_encoder(architecture))
     if wrong:
         raise UsageError(
-            f"{path} claims to be a {architecture}, but {len(wrong)} of its tensors do not fit one "
+            f"{path} claims to be a {architecture}, but {len(wrong)} of its tensors do not fit it "
             f"(first: {wrong[0]}): it is damaged or of another architecture"
         )
     network = make_encoder(architecture)
