@@ -121,6 +121,7 @@ def measure(modality: str, count: int) -> list[str]:
 
 
 def main() -> None:
+    """Measure every modality, and print the areas with their bars."""
     parser = argparse.ArgumentParser(description="How well brightness alone finds the phantoms' labels.")
     parser.add_argument("--patients", type=int, default=400, help="patients of each modality")
     arguments = parser.parse_args()

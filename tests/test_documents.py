@@ -71,6 +71,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = untrained_encoder("resnet18w0.25", 64, Preprocessing())
     RunFolder(folder / "run").prepare({"method": "swav"}, {})
     save_encoder(encoder, folder / "run" / "encoder.safetensors")
+    (folder / "demo").mkdir()
+    (folder / "demo" / "pretraining").symlink_to(folder / "run")  # as the tutorial calls it
     write_text(folder / "run" / "metrics.jsonl", '{"step": 10, "modalities": {"ct": {"loss": 2.0, "ln_k": 2.1}}}\n')
     return folder
 

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import scoutview
+from scoutview.__main__ import build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "src" / "scoutview"
@@ -75,6 +76,12 @@ def test_every_command_says_what_its_arguments_are(command: str) -> None:
     text = inspect.getdoc(function) or ""
     for parameter in inspect.signature(function).parameters:
         assert re.search(rf"^    {parameter}: ", text, re.M), f"{command}: {parameter} is not in Args"
+
+
+@pytest.mark.parametrize("command", scoutview.COMMANDS)
+def test_every_option_has_a_help(command: str) -> None:
+    parser, _, _ = build_parser(getattr(import_module(f"scoutview.commands.{command}"), command))
+    assert [action.dest for action in parser._actions if not (action.help or "").strip()] == []
 
 
 def test_the_reference_shows_every_command_and_room() -> None:

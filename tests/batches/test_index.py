@@ -92,7 +92,7 @@ def test_flips_in_the_index_are_noticed_before_use(tmp_path: Path) -> None:
             data[place] ^= 16
             file.write_bytes(bytes(data))
             index = open_index(Store.open(path))
-            with pytest.raises(RunError, match="derived and built again"):
+            with pytest.raises(RunError, match="made again from the catalog"):
                 use(index, name)
         file.write_bytes(original)
     (folder / "records.bin").write_bytes(b"")

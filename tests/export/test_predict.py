@@ -142,7 +142,7 @@ def test_volumes_of_a_store_are_predicted_as_evaluation_does(tmp_path: Path, mon
     for index, row in enumerate(scores):
         first = cases.volumes.place(index)[1].rows[0].image
         assert [found[first, name] for name in "xy"] == pytest.approx(row.tolist(), abs=2e-6)
-    with pytest.raises(UsageError, match="is no store: the model is shown volumes"):
+    with pytest.raises(UsageError, match="is no store, and the model reads volumes"):
         predict(tmp_path / "run", tmp_path / "images", out=tmp_path / "new")
 
 

@@ -291,7 +291,7 @@ def test_sigterm_on_one_of_two_ranks_ends_both_behind_a_checkpoint_and_the_run_g
     ranks[1].send_signal(signal.SIGTERM)
     outputs = [rank.communicate(timeout=120) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], outputs
-    assert "behind a checkpoint: the same command goes on from it" in outputs[0][0]
+    assert "with a checkpoint: the same command goes on from it" in outputs[0][0]
     stopped = max(line["step"] for line in read_metrics(out))
     assert latest_checkpoint(out / "checkpoints").name == f"step-{stopped:09d}.pt"
     assert json.loads((out / "manifest.json").read_text())["status"] == "stopped: another rank"

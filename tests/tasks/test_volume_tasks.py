@@ -214,7 +214,7 @@ def test_what_has_no_volumes_is_refused(store: Path, encoder: Path, tmp_path: Pa
     ):
         with pytest.raises(UsageError, match="no whole volume among the selected images"):
             call()
-    with pytest.raises(UsageError, match=r"is no store: resnet18w0\.25_3d is shown volumes"):
+    with pytest.raises(UsageError, match=r"is no store, and resnet18w0\.25_3d reads volumes"):
         embed(str(encoder), tmp_path / "source", out=tmp_path / "vectors.parquet")
     assert replace(load_encoder(encoder), provenance={"volumes": "head"}).volume_size == SIZE
     with pytest.raises(UsageError, match="resnet18 is a network for images"):

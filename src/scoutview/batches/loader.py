@@ -200,9 +200,14 @@ class Samples(Protocol):
     """What `view_loader` needs of a data set of images or volumes."""
 
     @property
-    def archive(self) -> Archive: ...
-    def __getitem__(self, draw: Any) -> ViewSample: ...
-    def fetch(self, draws: Sequence[Draw]) -> None: ...
+    def archive(self) -> Archive:
+        """Where the images are."""
+
+    def __getitem__(self, draw: Any) -> ViewSample:
+        """What is read for one place of a batch."""
+
+    def fetch(self, draws: Sequence[Draw]) -> None:
+        """Bring near what the draws will read, if it lies in a bucket."""
 
 
 def view_loader(

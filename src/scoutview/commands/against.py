@@ -40,7 +40,8 @@ def check_pair(task: str, run: Path, other: Path, robustness: bool) -> None:
         for key in ("label", "labels", "classes"):
             if mine.get(key) != those.get(key):
                 raise UsageError(
-                    f"{run} has the {key} {mine.get(key)}, {other} {those.get(key)}: they must be the same"
+                    f"{run} has the {key} {mine.get(key)}, {other} {those.get(key)}: they must be the same, so compare "
+                    "models of the same labels"
                 )
     if task == "classification":
         kinds = [load_classifier(folder).encoder.network.spatial_dims for folder in (run, other)]
@@ -63,8 +64,8 @@ def compare_runs(
     common = [name for name in this if name in that and this[name].same_cases(that[name])]
     if not common:
         raise UsageError(
-            f"{run} ({', '.join(this)}) and {other} ({', '.join(that)}) have no test cases in common of which both say "
-            "the same: compare models of one label, which read volumes in one way"
+            f"{run} ({', '.join(this)}) and {other} ({', '.join(that)}) have no test cases in common: "
+            "compare models of the same label that read volumes in the same way"
         )
     patients = {patient for name in common for patient in this[name].patients.tolist()}
     for folder in (run, other):

@@ -49,7 +49,7 @@ def atlas(run: str, store: Path, *, out: Path, most: int = 20_000) -> Path:
         RunError: The newest checkpoint or a table of the store is damaged, or no image can be read.
     """
     if most < 1:
-        raise UsageError(f"most {most} must be 1 or more")
+        raise UsageError(f"--most {most} must be 1 or more")
     archive = Archive.open([store])
     encoder = find_encoder(run)
     if encoder.network.spatial_dims == 3:

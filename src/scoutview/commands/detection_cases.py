@@ -47,7 +47,7 @@ def evaluate_detection(run: Path, archive: Archive) -> Evaluation:
     absent = [name for name, known in zip(model.classes, cases.known.T, strict=True) if not known.any()]
     if absent:
         raise UsageError(
-            f"{absent[0]} is not known of any test image: add boxes, or images without a box, with scoutview label"
+            f"no test image has a box of {absent[0]}, or is known to have none: add some with scoutview label"
         )
     model.network.to(device())
     inputs = NetworkInputs(archive, model.encoder.preprocessing, model.input_size)

@@ -82,7 +82,7 @@ def doctor(folder: Path = Path(), *, json: bool = False) -> int:
         table.add_row(finding.name, finding.state if finding.state != "good" else "", finding.text)
     Console().print(table, highlight=False, markup=False)
     bad = [finding for finding in findings if finding.state == "bad"]
-    print(f"{len(bad)} in the way" if bad else "nothing is in the way")
+    print(f"in the way: {', '.join(finding.name for finding in bad)}" if bad else "nothing is in the way")
     if json:
         print(dumps({"findings": [asdict(finding) for finding in findings], "bad": len(bad)}), flush=True)
     return 1 if bad else 0

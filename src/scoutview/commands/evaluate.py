@@ -104,7 +104,10 @@ def evaluate_classification(run: Path, archive: Archive) -> Evaluation:
     cases = cases_for(model.encoder, archive)
     targets = class_targets(cases, model.labels, ("test",), model.classes)
     if not targets.indices:
-        raise UsageError(f"no {cases.unit} with {', '.join(model.labels)} is in the test split")
+        raise UsageError(
+            f"no {cases.unit} of the test split is labelled with {', '.join(model.labels)}: "
+            "add labels with scoutview label"
+        )
     inputs = inputs_for(model.encoder, cases)
     model.encoder.network.to(device())
     model.head.to(device())

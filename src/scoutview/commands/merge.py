@@ -125,9 +125,11 @@ def _print(summary: MergeSummary, taken: Taken, made: Store) -> None:
         f"{taken.packed} taken in part"
     )
     if taken.dissolved:
-        print(f"note: {taken.dissolved} images were slices of a volume that did not come whole: they are single images")
+        print(
+            f"note: {taken.dissolved} images were slices of a volume that was not taken whole: they are single images"
+        )
     if taken.differing:
         print(
-            f"note: {taken.differing} statements about images differ between the stores: what {made.path} said before "
-            "was kept, else what the store named first says"
+            f"note: {taken.differing} statements about images differ between the stores (labels, boxes, masks): "
+            f"kept is what {made.path} said before, else what the first store says that speaks of it"
         )

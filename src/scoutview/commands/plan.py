@@ -62,7 +62,7 @@ def plan(
     Args:
         stores: Folders of stores.
         gpus: Number of GPUs of the run.
-        recipe: Name of a recipe (demo, small_cpu, xray_2d, mixed_2d) or a YAML file.
+        recipe: Name of a recipe (demo, small_cpu, plain_swav, xray_2d, mixed_2d) or a YAML file.
         gpus_per_node: GPUs in a machine.
         cores_per_node: Processor cores of a machine, 0 for as many as this one has.
         images_per_second_per_gpu: Speed of views and encoder on the GPUs of the run, where this machine has none.
@@ -82,7 +82,7 @@ def plan(
     if chosen.spatial_dims == 3:
         raise UsageError(f"{recipe} trains on volumes, and plan measures images: try it with pretrain --steps 20")
     if chosen.proportional:
-        raise UsageError("plan counts with equal parts of each modality: leave proportional out")
+        raise UsageError("plan assumes equal parts of each modality: leave --proportional out")
     archive = Archive.open(stores)
     selections = archive.select(chosen.splits, chosen.where)
     one_each = BatchPlan.make(selections, len(selections), chosen.seed)

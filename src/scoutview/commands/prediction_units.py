@@ -69,7 +69,7 @@ def prediction_units(
         archive = Archive.open([source])
         return _volumes(archive, predictor) if volumes else _images(archive, predictor)
     if volumes:
-        raise UsageError(f"{source} is no store: the model is shown volumes, make a store with scoutview ingest")
+        raise UsageError(f"{source} is no store, and the model reads volumes: make a store with scoutview ingest")
     return [
         PredictionUnit(
             name=file.relative.as_posix(),

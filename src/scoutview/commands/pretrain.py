@@ -139,7 +139,7 @@ def pretrain(
     run.manifest({**manifest, "status": f"stopped: {stopped}" if stopped else "finished"})
     if stopped:
         if fabric.global_rank == 0:
-            print(f"stopped ({stopped}) behind a checkpoint: the same command goes on from it")
+            print(f"stopped ({stopped}) with a checkpoint: the same command goes on from it")
         return out
     if fabric.global_rank == 0:
         write_report([out], out / "report.html", "Pretraining report")
@@ -250,10 +250,11 @@ def _announce(console: Console, settings: Settings, plan: BatchPlan, ranks: int)
         count, series = len(lanes.selection), lanes.selection.series_count
         repeats = settings.recipe.steps * share / count
         console.print(f"  {name}: {count} {unit}, each seen {repeats:.1f} times", highlight=False)
-        if not lanes.separates_series and settings.recipe.spatial_dims == 2:
+        longest = lanes.selection.longest_series
+        if longest > 1 and not lanes.separates_series and settings.recipe.spatial_dims == 2:
             console.print(
-                f"  {name}: {series} series (up to {lanes.selection.longest_series} images) for {share} places, "
-                "so slices of one can meet in a batch",
+                f"  {name}: {series} series (up to {longest} images) for {share} places of a batch, "
+                "so slices of one can meet in it",
                 highlight=False,
             )
     if torch.cuda.is_available():

@@ -40,7 +40,7 @@ def probe(
     run = Path(encoder)
     folder = out or (run if encoder != "none" and run.is_dir() else None)
     if folder is None:
-        raise UsageError("no run folder to keep probe.json in: add --out FOLDER")
+        raise UsageError(f"{encoder} is no run folder, which probe.json would go into: add --out FOLDER")
     archive = Archive.open([store])
     network = find_encoder(encoder)
     path = folder / "probe.json"

@@ -74,7 +74,7 @@ def source_images(source: Path, preprocessing: Preprocessing, modality: Modality
     if len(refused) > 5:
         print(f"not taken: {len(refused) - 5} more files")
     if not taken:
-        raise UsageError(f"{source} holds no image that can be read ({len(refused)} files refused)")
+        raise UsageError(f"{source} holds no image that can be read ({len(refused)} files refused, as said above)")
 
 
 def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
@@ -84,7 +84,9 @@ def source_volumes(source: Path, encoder: Encoder) -> Iterator[SourceImage]:
         UsageError: if it is no store, or one without volumes.
     """
     if not is_store(source):
-        raise UsageError(f"{source} is no store: {encoder.architecture} is shown volumes, make a store with ingest")
+        raise UsageError(
+            f"{source} is no store, and {encoder.architecture} reads volumes: make a store with scoutview ingest"
+        )
     volumes = LabelledVolumes.of(Archive.open([source]))
     reader = volume_reader(encoder, volumes)
     for index in counted(range(len(volumes)), "volumes"):

@@ -72,7 +72,7 @@ def tables_of(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
         except duckdb.OutOfMemoryException as error:
             raise RunError(
-                f"memory and the disk of {folder} do not suffice to count {store.path}: free some"
+                f"counting {store.path} needs more memory, and more of the disk of {folder}, than is free: free some"
             ) from error
         except duckdb.Error as error:
             raise _damaged(merged, error) from error
@@ -96,7 +96,7 @@ def _dataset(merged: Path) -> Any:
 
 def _damaged(merged: Path | None, error: Exception) -> RunError:
     cause = " ".join(str(error).split())
-    return RunError(f"{merged} is damaged ({cause}): remove it, it is derived and built again")
+    return RunError(f"{merged} is damaged ({cause}): remove it, and it is made again from the catalog")
 
 
 def _statements_of(store: Store) -> pa.Table:

@@ -62,7 +62,7 @@ def study(
         RunError: No row of the study could be completed.
     """
     if at_once < 1:
-        raise UsageError(f"at_once is {at_once}: one or more cells run at a time")
+        raise UsageError(f"--at_once is {at_once}: give 1 or more, the cells to run at a time")
     plan = load_plan(file, out)
     provenance = _check(plan, out)
     run = RunFolder(out)
@@ -106,7 +106,7 @@ def study(
     print(f"report: {out / 'report.html'}")
     if failures and not content["areas"]:
         raise RunError(
-            f"no row of the study is complete, the first of {len(failures)} errors is {failures[0]['error']}"
+            f"no row of the study is complete, as {len(failures)} cells failed; the first said: {failures[0]['error']}"
         )
     return content
 

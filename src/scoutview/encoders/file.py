@@ -96,7 +96,7 @@ def save_encoder(encoder: Encoder, path: Path) -> None:
         save_file(weights, temporary, metadata=encoder_metadata(encoder))
         written = _load(temporary).network.state_dict()
         if any(not torch.equal(value, written[name]) for name, value in weights.items()):
-            raise RunError(f"{path} did not load to the weights that were written: check the disk")
+            raise RunError(f"{path} does not hold the weights that were written, when it is read back: check the disk")
 
 
 def encoder_metadata(encoder: Encoder) -> dict[str, str]:
@@ -140,16 +140,20 @@ def _load(path: Path) -> Encoder:
         preprocessing = Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
         provenance = dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} says too little of itself, or what cannot be ({error!r}): it is damaged") from error
+        raise UsageError(
+            f"{path} does not describe its network in full ({error!r}): it is damaged, take another copy"
+        ) from error
     wrong = misfits(path, lambda: make_encoder(architecture))
     if wrong:
         raise UsageError(
-            f"{path} says {architecture} but {len(wrong)} of its tensors do not fit it "
+            f"{path} claims to be a {architecture}, but {len(wrong)} of its tensors do not fit it "
             f"(first: {wrong[0]}): it is damaged or of another architecture"
         )
     network = make_encoder(architecture)
     size = tuple(size) if isinstance(size, list) else size
     if not fits(network, size):
-        raise UsageError(f"{path} says {architecture} of input size {size}: it is damaged")
+        raise UsageError(
+            f"{path} claims to be a {architecture} of input size {size}, which there is not: it is damaged"
+        )
     network.load_state_dict(load_file(path), strict=True)
     return Encoder(architecture, network, preprocessing, size, provenance)

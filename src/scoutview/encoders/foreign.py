@@ -99,8 +99,8 @@ def load_foreign(path: Path | str, architecture: str | None = None) -> Encoder:
             weights[name] = torch.zeros((), dtype=torch.int64)
     if weights["conv1.weight"].shape[1] != layout.channels:
         raise UsageError(
-            f"{path} has a conv1 of {weights['conv1.weight'].shape[1]} input channel(s) where files in the layout of "
-            f"{layout.name} have {layout.channels}: what it was shown is not known"
+            f"{path} takes {weights['conv1.weight'].shape[1]} input channel(s), those in the layout of {layout.name} "
+            f"{layout.channels}: what it was trained on is not known, take another file"
         )
     ours = expected["conv1.weight"]
     expected["conv1.weight"] = ours.expand(-1, layout.channels, *ours.shape[2:])

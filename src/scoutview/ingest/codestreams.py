@@ -126,7 +126,7 @@ def _check_segments(frame: bytes, begin: int) -> None:
     layers, levels, width, height = int.from_bytes(style[2:4], "big"), style[5], style[6], style[7]
     precincts = len(style) - 10 == (levels + 1 if style[0] & 1 else 0)
     if layers == 0 or style[1] > 4 or style[9] > 1 or max(width, height) > 8 or width + height > 8 or not precincts:
-        raise RefusedError("decode_error", "the JPEG 2000 header says of how it is coded what cannot be")
+        raise RefusedError("decode_error", "the JPEG 2000 header asks for a coding that does not exist")
     bands = 3 * levels + 1
     if len(quantisation) - 1 < {0: bands, 1: 2, 2: 2 * bands}.get(quantisation[0] & 31, 2**16):
         raise RefusedError("decode_error", "the JPEG 2000 header does not quantise every band")

@@ -36,6 +36,7 @@ class ReadJobs:
     scratch: Path
 
     def __call__(self, jobs: list[Job]) -> list[Outcome]:
+        """One outcome for each job, in their order."""
         spool = Spool(self.scratch)
         return [self._read(job, spool) for job in jobs]
 

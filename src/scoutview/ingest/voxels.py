@@ -123,4 +123,4 @@ def check_affine(affine: npt.NDArray[np.float64]) -> None:
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise RefusedError("bad_header", "the affine is singular")
     if np.abs(affine).max() > FARTHEST:
-        raise RefusedError("bad_header", "the affine leads more than a kilometre away")
+        raise RefusedError("bad_header", "the affine holds lengths of more than a kilometre")

@@ -46,11 +46,13 @@ class Lung:
         return level
 
     def above_diaphragm(self, x: Pixels, y: Pixels) -> Pixels:
+        """1 above the dome of the diaphragm, 0 below; x and y in mm."""
         dome = self.diaphragm + 0.006 * np.square(x - np.float32(0.85 * self.centre[0]))
         return soft_step(dome - y, 5.0)
 
 
 def random_lungs(generator: np.random.Generator) -> tuple[Lung, Lung]:
+    """The lungs of a patient, that of image left first."""
     width, height = generator.uniform(56, 68), generator.uniform(105, 130)
     middle, dome = generator.uniform(70, 78), generator.uniform(60, 95)
     top = generator.normal(-8, 6)

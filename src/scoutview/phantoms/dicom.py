@@ -49,14 +49,17 @@ class Patient:
 
     @property
     def folder(self) -> str:
+        """The name of the patient's folder, from P0001."""
         return f"P{self.index + 1:04d}"
 
     @property
     def identifier(self) -> str:
+        """The Patient ID."""
         return f"PHANTOM-{self.modality}-{self.index + 1:04d}"
 
     @property
     def name(self) -> str:
+        """The Patient's Name, as DICOM writes names."""
         return f"Phantom^{self.modality.capitalize()}{self.index + 1:04d}"
 
     def uid(self, *parts: object) -> str:

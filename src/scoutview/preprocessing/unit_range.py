@@ -24,21 +24,36 @@ class Calibrated(Protocol):
     """What `preprocess` needs to know of an image: a catalog row has it, and so has a `Calibration`."""
 
     @property
-    def modality(self) -> str: ...
+    def modality(self) -> str:
+        """xray, ct, mr or us."""
+
     @property
-    def slope(self) -> float: ...
+    def slope(self) -> float:
+        """Physical value = stored value * slope + offset."""
+
     @property
-    def offset(self) -> float: ...
+    def offset(self) -> float:
+        """See `slope`."""
+
     @property
-    def units(self) -> str: ...
+    def units(self) -> str:
+        """HU for calibrated CT."""
+
     @property
-    def minimum(self) -> float: ...
+    def minimum(self) -> float:
+        """The smallest stored value."""
+
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """The 0.5% percentile of the stored values."""
+
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The 99.5% percentile of the stored values."""
+
     @property
-    def maximum(self) -> float: ...
+    def maximum(self) -> float:
+        """The largest stored value."""
 
 
 @dataclass(frozen=True)

@@ -39,5 +39,5 @@ class DamageCount:
         if batch.damaged and self.replaced > max(FEWEST_REPLACED, MOST_REPLACED * self.images):
             raise RunError(
                 f"{self.replaced} of the {self.images} images that rank {self.rank} read were damaged, more than "
-                f"{MOST_REPLACED:.1%}; the last: {batch.damaged[-1]}"
+                f"{MOST_REPLACED:.1%}: scoutview fsck names them; the last: {batch.damaged[-1]}"
             )

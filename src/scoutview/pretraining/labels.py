@@ -58,7 +58,9 @@ def read_labels(archive: Archive, label: str | Sequence[str]) -> Labels:
     distinct = {name: sorted(set(values.values())) for name, values in said.items()}
     for name, values in distinct.items():
         if len(values) < 2:
-            raise UsageError(f"label {name!r} has {len(values)} different values in split train: two are needed")
+            raise UsageError(
+                f"label {name!r} has {len(values)} different value(s) in split train: label images of two or more"
+            )
         if len(names) > 1 and values != ["0", "1"]:
             raise UsageError(f"label {name!r} has the value {values[-1]!r}: several findings need 0 and 1")
     first = said[names[0]]

@@ -228,8 +228,8 @@ def diverged(run: RunFolder, network: torch.nn.Module, batch: TrainingBatch, los
     if run.writes:
         torch.save({"step": batch.step, "index": batch.index, "network": network.state_dict()}, path)
     return RunError(
-        f"step {batch.step}: loss {loss} and gradient norm {norm} stayed non-finite over the allowed steps in a row; "
-        f"the step can be replayed from {path}; likely causes: a learning rate too high, or bf16 where fp32 is needed"
+        f"step {batch.step}: loss {loss} and gradient norm {norm} are no finite numbers, for too many steps in a row: "
+        f"lower learning_rate, or set precision fp32; {path} holds what repeats the step"
     )
 
 

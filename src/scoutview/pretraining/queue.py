@@ -63,6 +63,9 @@ class FeatureQueue:
         """Restore; lengths must be those of this run."""
         for mine, stored in zip(self.features, state["features"], strict=True):
             if mine.shape != stored.shape:
-                raise RunError(f"the checkpoint's queue is {tuple(stored.shape)}, this run's {tuple(mine.shape)}")
+                raise RunError(
+                    f"the checkpoint has a queue of {tuple(stored.shape)}, this run one of {tuple(mine.shape)}: "
+                    "it is of another run, give another --out"
+                )
             mine.copy_(stored)
         self.filled = list(state["filled"])

@@ -21,7 +21,7 @@ Auto = Literal["auto"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a pretraining; the defaults are the paper's for 2D (Table I).
+    """The settings of a pretraining. Those that a recipe leaves out are the paper's for 2D (Table I).
 
     Attributes:
         method: swav (the paper's), simclr (crops [2]), dino or supervised (from `label` alone).
@@ -43,8 +43,8 @@ class Recipe:
         splits: which splits are used; test is left out so that it stays a test.
         where: an SQL expression over the catalog; images that do not pass it are left out (docs/filters.md).
         head: whether head CT is cropped to the brain, which is then scaled to the input size.
-        damaged: what to do about an image whose checksum is wrong: raise, or replace it by the next of its lane, up to
-            one in a thousand.
+        damaged: what to do about an image whose checksum is wrong: raise, or replace it by the next of its modality, up
+            to one in a thousand.
         crops: number of views of each kind.
         sizes: size of each kind in px: a side, or rows and columns; of volumes slices, rows and columns.
         visible: per kind, range of the share of the short side that a crop shows; none is the paper's rescale rule.

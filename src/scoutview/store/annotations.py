@@ -85,13 +85,20 @@ class Named(Protocol):
     """What statements refer to: a catalog row has it."""
 
     @property
-    def image(self) -> str: ...
+    def image(self) -> str:
+        """Id of the image."""
+
     @property
-    def series(self) -> str: ...
+    def series(self) -> str:
+        """Key of its series."""
+
     @property
-    def study(self) -> str: ...
+    def study(self) -> str:
+        """Key of its study."""
+
     @property
-    def split(self) -> str: ...
+    def split(self) -> str:
+        """The split that ingest set."""
 
 
 @dataclass(frozen=True, slots=True)

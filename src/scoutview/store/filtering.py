@@ -88,7 +88,10 @@ def _check_expression(connection: duckdb.DuckDBPyConnection, expression: str) ->
     fickle = {name for (name,) in connection.execute(known).fetchall()}
     for name in _functions(nodes[0]):
         if name in fickle:
-            raise UsageError(f"where {expression!r}: {name} gives another value each time, so a run could not continue")
+            raise UsageError(
+                f"where {expression!r}: {name} gives another value each time, and a run has to find the "
+                "same images: leave it out"
+            )
 
 
 def _functions(node: Any) -> Iterator[str]:

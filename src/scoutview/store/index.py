@@ -216,7 +216,9 @@ class StoreIndex:
         return column
 
     def _damaged(self, name: str) -> RunError:
-        return RunError(f"{self.folder}/{name}.bin is damaged: remove {self.folder}, it is derived and built again")
+        return RunError(
+            f"{self.folder}/{name}.bin is damaged: remove {self.folder}, and it is made again from the catalog"
+        )
 
 
 def crc_of(column: npt.NDArray[Any], first: int = 0, step: int = 2**24) -> int:

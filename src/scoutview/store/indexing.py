@@ -83,7 +83,7 @@ def _build(merged: Path, folder: Path) -> None:
             for stream in files.values():
                 stream.close()
     except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{merged} is damaged ({error}): remove it, it is derived and built again") from error
+        raise RunError(f"{merged} is damaged ({error}): remove it, and it is made again from the catalog") from error
     ranges = _sort_by_series(building, progress)
     width = max(len(name) for name in progress.shards)
     np.array(progress.shards, dtype=f"S{width}").tofile(building / "shards.bin")
@@ -118,7 +118,10 @@ def _columns(batch: pa.RecordBatch, progress: _Progress) -> dict[str, npt.NDArra
     known = {name: number for number, name in enumerate(SPLITS)}
     split = _numbers_of(batch.column("split"), known)
     if len(known) > len(SPLITS):
-        raise RunError(f"the catalog has a split {list(known)[-1]!r}: known are {', '.join(SPLITS)}")
+        raise RunError(
+            f"the catalog has a split {list(known)[-1]!r} beside {', '.join(SPLITS)}: "
+            "scoutview fsck names what is damaged"
+        )
     image = batch.column("image")
     series = pc.if_else(pc.equal(batch.column("series"), ""), image, batch.column("series"))
     _find_runs(batch.column("modality"), _hashes(series), progress)

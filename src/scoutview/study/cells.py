@@ -54,8 +54,8 @@ class Study:
                     )
             if encoder.provenance.get("volumes") != self.like.provenance.get("volumes"):
                 raise UsageError(
-                    f"encoder {name} was pretrained on whole volumes, or heads, and another of the study on the other: "
-                    "compare like with like"
+                    f"encoder {name} was not pretrained as another of the study, of which one saw whole volumes, one "
+                    "heads cropped to the brain: compare like with like"
                 )
         self.sources = Sources(self.archive, self.like)
         self.kept: dict[tuple[str, int, tuple[int, ...]], npt.NDArray[np.float32]] = {}

@@ -66,8 +66,8 @@ def _open(plan: StudyPlan, name: str, sources: Sources) -> StudyTask:
             task = _classification(planned.labels, sources)
     for split, part in task.parts.items():
         if not len(part.patients):
-            what = f" with {', '.join(planned.labels)}" if planned.labels else f" for task {name}"
-            raise UsageError(f"no {task.unit}{what} is in split {split}")
+            what = f"labelled with {', '.join(planned.labels)}" if planned.labels else f"labelled for task {name}"
+            raise UsageError(f"no {task.unit} of split {split} is {what}: label more, or set a split column")
     return task
 
 

@@ -121,7 +121,7 @@ def new_classifier(
         if not part.indices:
             unit = "image" if encoder.network.spatial_dims == 2 else "volume"
             raise UsageError(
-                f"no {unit} with {', '.join(labels)} is in split {name}: label more, or set a split column"
+                f"no {unit} of split {name} is labelled with {', '.join(labels)}: label more, or set a split column"
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -216,7 +216,9 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> Evaluation:
     cases, inputs = hemorrhage_inputs(archive, model.encoder)
     targets, left_out = hemorrhage_targets(cases, inputs, settings, "test")
     if not targets.indices:
-        raise UsageError(f"no volume with {', '.join(model.labels)} is in the test split")
+        raise UsageError(
+            f"no volume of the test split is labelled with {', '.join(model.labels)}: add labels with scoutview label"
+        )
     model.encoder.network.to(device)
     model.head.to(device)
     scores = predict(model, inputs, targets.indices, device)

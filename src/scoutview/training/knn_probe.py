@@ -46,7 +46,9 @@ def label_task(
     known = cases.labelled(name)
     modalities = sorted({cases.modality_of(index) for index in known})
     if len(modalities) > 1:
-        raise UsageError(f"label {name!r} is on {cases.unit}s of {', '.join(modalities)}: use one name per modality")
+        raise UsageError(
+            f"label {name!r} is on {cases.unit}s of several modalities ({', '.join(modalities)}): use one name for each"
+        )
     bank = _thinned(cases.labelled(name, bank_splits), most)
     query = _thinned(cases.labelled(name, query_splits), most)
     values = cases.label_values(name, bank)
@@ -55,9 +57,9 @@ def label_task(
     query_values = cases.label_values(name, query)
     if len(classes) < 2 or len(set(query_values)) < 2 or len(query) < FEWEST_QUERIES:
         raise UsageError(
-            f"label {name!r} has {len(bank)} {cases.unit}s of {len(classes)} classes in {'+'.join(bank_splits)} and "
-            f"{len(query)} of {len(set(query_values))} in {'+'.join(query_splits)}: "
-            f"two classes in both and {FEWEST_QUERIES} {cases.unit}s to ask about are needed"
+            f"label {name!r} is too rare to probe: {len(bank)} {cases.unit}s of {len(classes)} classes in "
+            f"{'+'.join(bank_splits)}, {len(query)} of {len(set(query_values))} in {'+'.join(query_splits)}; "
+            f"label more, until both have two classes and the latter {FEWEST_QUERIES} {cases.unit}s"
         )
     number = {value: place for place, value in enumerate(classes)}
     return LabelTask(

@@ -146,7 +146,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     file = path / "config.yaml"
     if not file.is_file():
-        raise UsageError(f"{path} holds no run (it has no config.yaml)")
+        raise UsageError(f"{path} holds no run (it has no config.yaml): give the --out folder of pretrain or finetune")
     try:
         content = read_yaml(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):

@@ -31,7 +31,10 @@ def read(folder: Path) -> Iterator[Entry]:
     for row in read_table(path, ("ID", "Label")):
         name, _, subtype = row["ID"].rpartition("_")
         if subtype not in SUBTYPES or row["Label"] not in ("0", "1"):
-            raise UsageError(f"{row.where}: {row['ID']!r}, {row['Label']!r} is not an image, a subtype, and 0 or 1")
+            raise UsageError(
+                f"{row.where}: {row['ID']!r} is not image and subtype, or {row['Label']!r} not 0 or 1: "
+                "restore the original file"
+            )
         label = "any haemorrhage" if subtype == "any" else subtype
         # The rows of a slice follow each other; a slice that comes a second time makes an entry of its own.
         if name != image or label in labels:

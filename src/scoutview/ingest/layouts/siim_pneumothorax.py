@@ -62,7 +62,9 @@ def decode_runs(text: str, where: str = "") -> npt.NDArray[np.bool_]:
         if offsets.size != lengths.size or numbers.min(initial=0) < 0 or numbers.sum() > SIZE * SIZE:
             raise ValueError(text)
     except ValueError as error:
-        raise UsageError(f"{where}: EncodedPixels are not pairs that fit an image of 1024 x 1024 px") from error
+        raise UsageError(
+            f"{where}: EncodedPixels are not pairs that fit an image of 1024 x 1024 px: restore the original file"
+        ) from error
     values = np.repeat(np.tile([False, True], offsets.size), numbers)
     flat = np.zeros(SIZE * SIZE, dtype=np.bool_)
     flat[: values.size] = values

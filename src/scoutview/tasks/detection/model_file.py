@@ -58,12 +58,14 @@ def detection_cases(archive: Archive, labels: Sequence[str]) -> tuple[DetectionC
     if missing or not classes:
         what = f"no box of {missing[0]!r}" if missing else "no box at all"
         raise UsageError(
-            f"{what} is in a radiograph of split train; boxes there: {', '.join(drawn) or 'none'} "
-            "(add some with scoutview label)"
+            f"{what} is in a radiograph of split train; boxes there: {', '.join(drawn) or 'none'}: "
+            "add some with scoutview label, or name others with --label"
         )
     train, validation = (findings.cases(archive, classes, (split,)) for split in ("train", "validation"))
     if validation.empty == len(validation.indices):
-        raise UsageError(f"no box of {', '.join(classes)} is in split validation: add some, or set a split column")
+        raise UsageError(
+            f"no radiograph of split validation has a box of {', '.join(classes)}: add some, or set a split column"
+        )
     return train, validation
 
 

@@ -71,7 +71,9 @@ class Masks:
             try:
                 bitmaps = [bitmap_of(entry, row.rows, row.columns) for entry in entries]
             except ValueError as error:
-                raise UsageError(f"the mask of {self.name} of image {row.image} is wrong ({error})") from error
+                raise UsageError(
+                    f"the mask of {self.name} of image {row.image} is damaged ({error}): add it again"
+                ) from error
             votes += np.logical_or.reduce(bitmaps)
         majority: Bitmap = 2 * votes > len(readers)
         return majority

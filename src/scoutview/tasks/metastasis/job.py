@@ -137,7 +137,7 @@ def stage1_jobs(
         chosen = np.flatnonzero(parts != fold) if settings.mask_folds > 1 else np.arange(len(parts))
         if not targets[chosen].any() or not len(np.flatnonzero(parts == fold)):
             raise UsageError(
-                f"too few patients with {train.cases.masks.name} for mask_folds {settings.mask_folds}: give fewer"
+                f"too few patients with {train.cases.masks.name} for mask_folds {settings.mask_folds}: give fewer folds"
             )
         jobs[f"{STAGE1}/fold-{fold + 1}"] = _fold_job(train, chosen.tolist(), validation, settings, device, fold)
     return jobs
