@@ -57,8 +57,8 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert begun[0] == begun[1]  # the same id
     assert (begun[0]["name"], begun[0]["config"], begun[0]["resume"]) == ("run", {"steps": 2}, "allow")
     assert run.listeners == []
-    # Neither what is printed nor the command line, which name labels and folders.
-    assert begun[0]["settings"] == {"console": "off", "disable_git": True, "x_disable_meta": True}
+    # Neither what is printed nor the command line, which name labels and folders, nor the name of the machine.
+    assert begun[0]["settings"] == {"console": "off", "disable_git": True, "host": "", "x_disable_meta": True}
 
 
 def test_a_run_made_anew_in_the_same_folder_is_another_one(tmp_path: Path) -> None:

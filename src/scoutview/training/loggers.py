@@ -87,7 +87,7 @@ def _send_all(
 def _begin_wandb(module: Any, run: RunFolder, config: Mapping[str, Any]) -> tuple[Send, Callable[[], Any]]:
     """What its client gathers by itself is not sent: the console and the command line may name labels and patients."""
     about = {"project": PROJECT, "name": run.path.resolve().name, "id": _identity(run), "resume": "allow"}
-    quiet = {"console": "off", "disable_git": True, "x_disable_meta": True}
+    quiet = {"console": "off", "disable_git": True, "host": "", "x_disable_meta": True}
     there = module.init(**about, dir=str(run.path.resolve()), config=dict(config), settings=quiet)
     return lambda figures, step: there.log(figures, step=step), there.finish
 
