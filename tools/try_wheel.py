@@ -23,9 +23,12 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
+TOOLS = Path(__file__).resolve().parent
+CONSTRAINTS = TOOLS.parent / "constraints.txt"
 EXTRAS = "cluster,dicom-sr,export,monai,s3"
 FOR_TESTS = ("SimpleITK", "build", "flask", "flask-cors", "hypothesis", "moto[s3]", "pytest", "pyyaml", "setuptools")
+LOGGERS = ("mlflow-skinny", "wandb")
+"""In no bill of materials: installed after what it names was compared."""
 NO_TORCH_TESTS = ("images/test_types.py", "store/test_blocks.py", "store/test_masks.py", "phantoms/test_drawing.py")
 PHANTOMS = """
 from pathlib import Path
@@ -52,8 +55,9 @@ def main() -> int:
             if arguments.without_torch:
                 try_without_torch(python, wheel, Path(folder))
             else:
+                install_everything(python, wheel, Path(folder))
                 try_alone(python, wheel, Path(folder))
-                try_everything(python, wheel, Path(folder), shlex.split(arguments.tests))
+                run_tests(Path(folder), Path(folder) / "whole", wheel, shlex.split(arguments.tests))
         tried += 1
         print(f"{python}: good", flush=True)
     if not tried:
@@ -63,9 +67,7 @@ def main() -> int:
 
 def try_alone(python: str, wheel: Path, folder: Path) -> None:
     """Without extras: what is installed, the help, the doctor, a store, a run, the advice where an extra is missing."""
-    installed = install(python, folder / "alone", str(wheel))
-    named = components(wheel, {"required"})
-    assert installed == named, f"installed and not named: {installed - named}, named and not: {named - installed}"
+    compare(install(python, folder / "alone", str(wheel)), components(folder, {"required"}))
     scout = str(folder / "alone" / "bin" / "scoutview")
     version = wheel.name.split("-")[1]
     assert run(folder, scout, "--version").strip() == f"scoutview {version}"
@@ -87,19 +89,27 @@ def try_alone(python: str, wheel: Path, folder: Path) -> None:
         assert "Traceback" not in said, said
 
 
-def try_everything(python: str, wheel: Path, folder: Path, words: list[str]) -> None:
-    """With every extra: what is installed, and the tests of the source distribution."""
+def install_everything(python: str, wheel: Path, folder: Path) -> None:
+    """With every extra. Leaves in the folder the bill of materials of this interpreter, as some require more."""
     installed = install(python, folder / "whole", f"{wheel}[{EXTRAS}]")
-    named = components(wheel, {"required", "optional"})
+    inside = str(folder / "whole" / "bin" / "python")
+    run(folder, inside, str(TOOLS / "bill_of_materials.py"), "--out", ".")
+    compare(installed, components(folder, {"required", "optional"}))
+    version = run(folder, inside, "-c", "import sys; print(*sys.version_info[:2])").split()
+    if version == [str(number) for number in sys.version_info[:2]]:  # that of the bill beside the wheel
+        compare(installed, components(wheel.parent, {"required", "optional"}))
+
+
+def compare(installed: set[tuple[str, str]], named: set[tuple[str, str]]) -> None:
+    """What is installed must be what is named."""
     assert installed == named, f"installed and not named: {installed - named}, named and not: {named - installed}"
-    run_tests(folder, folder / "whole", wheel, words)
 
 
 def try_without_torch(python: str, wheel: Path, folder: Path) -> None:
     """All requirements but torch and what requires it, by their pins, and the tests of the rooms that need none."""
     torchless = [
         f"{part['name']}=={part['version']}"
-        for part in bill(wheel)["components"]
+        for part in bill(wheel.parent)["components"]
         if part["name"] not in ("torch", "lightning-fabric", "monai")
     ]
     install(python, folder / "part", *torchless)
@@ -113,7 +123,7 @@ def try_without_torch(python: str, wheel: Path, folder: Path) -> None:
 
 def run_tests(folder: Path, environment: Path, wheel: Path, words: list[str]) -> None:
     """Unpack the source distribution without its package, so that the wheel is what is imported."""
-    pip(environment, *FOR_TESTS)
+    pip(environment, *FOR_TESTS, *LOGGERS)
     (source,) = wheel.parent.glob("*.tar.gz")
     with tarfile.open(source) as file:
         file.extractall(folder, filter="data")
@@ -126,16 +136,16 @@ def run_tests(folder: Path, environment: Path, wheel: Path, words: list[str]) ->
     print(run(root, python, "-m", "pytest", "-q", *words).splitlines()[-1], flush=True)
 
 
-def bill(wheel: Path) -> dict[str, list[dict[str, str]]]:
-    """The bill of materials beside the wheel."""
-    (file,) = wheel.parent.glob("*.cdx.json")
+def bill(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """The bill of materials in a folder."""
+    (file,) = folder.glob("*.cdx.json")
     content: dict[str, list[dict[str, str]]] = json.loads(file.read_text(encoding="utf-8"))
     return content
 
 
-def components(wheel: Path, scopes: set[str]) -> set[tuple[str, str]]:
-    """(name, version) of what the bill of materials names, local versions such as +cpu aside."""
-    parts = bill(wheel)["components"]
+def components(folder: Path, scopes: set[str]) -> set[tuple[str, str]]:
+    """(name, version) of what the bill of materials there names, local versions such as +cpu aside."""
+    parts = bill(folder)["components"]
     return {(part["name"], part["version"].partition("+")[0]) for part in parts if part["scope"] in scopes}
 
 

@@ -6,9 +6,12 @@ import json
 import os
 import resource
 import shutil
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from scoutview import doctor
 from scoutview.__main__ import main
@@ -66,6 +69,29 @@ def test_one_failing_look_does_not_hide_the_others(
     assert code == 1
     assert found["store codec"]["text"] == "cannot be looked at: OSError: no decoder"
     assert "disk" in found
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    developers = {"dev", "docs"}
+    brought = {name: {Requirement(text).name for text in extras[name]} for name in set(extras) - developers}
+    assert {name: set(distributions) for name, (distributions, _) in module.EXTRAS.items()} == brought
+
+
+def test_an_extra_names_its_versions_or_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "onnxscript":
+            raise metadata.PackageNotFoundError(name)
+        return "7.8"
+
+    monkeypatch.setattr(module.metadata, "version", version)
+    found = findings(capsys, tmp_path)[1]
+    missing = "models as ONNX: lacks onnxscript: pip install 'scoutview[export]'"
+    assert (found["export"]["state"], found["export"]["text"]) == ("note", missing)
+    assert (found["s3"]["state"], found["s3"]["text"]) == ("good", "archives in object storage: obstore 7.8")
 
 
 def test_the_folder_may_be_left_out(

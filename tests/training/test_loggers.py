@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -54,10 +57,21 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert begun[0] == begun[1]  # the same id
     assert (begun[0]["name"], begun[0]["config"], begun[0]["resume"]) == ("run", {"steps": 2}, "allow")
     assert run.listeners == []
+    # Neither what is printed nor the command line, which name labels and folders, nor the name of the machine.
+    assert begun[0]["settings"] == {"console": "off", "disable_git": True, "host": "", "x_disable_meta": True}
+
+
+def test_a_run_made_anew_in_the_same_folder_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    known = loggers._identity(run_of(path))
+    assert loggers._identity(run_of(path)) == known
+    shutil.rmtree(path)
+    assert loggers._identity(run_of(path)) != known
 
 
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
+    runs: dict[str, dict[str, str]] = {}
 
     class Client:
         def get_experiment_by_name(self, name: str) -> None:
@@ -66,25 +80,94 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def create_experiment(self, name: str) -> str:
             return "7"
 
-        def create_run(self, experiment: str, run_name: str) -> Any:
+        def search_runs(self, experiments: list[str], words: str, max_results: int) -> list[Any]:
+            assert experiments == ["7"]
+            found = [run for run, tags in runs.items() if words == f"tags.logged_as = '{tags['logged_as']}'"]
+            return [SimpleNamespace(info=SimpleNamespace(run_id=run)) for run in found[:max_results]]
+
+        def create_run(self, experiment: str, tags: dict[str, str], run_name: str) -> Any:
             assert (experiment, run_name) == ("7", "run")
+            runs["r"] = tags
             return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+        def update_run(self, run: str, status: str) -> None:
+            sent.append((run, status))
 
         def log_param(self, run: str, key: str, value: str) -> None:
             sent.append((run, key, value))
 
-        def log_metric(self, run: str, key: str, value: float, step: int) -> None:
-            sent.append((run, key, value, step))
-
         def set_terminated(self, run: str) -> None:
             sent.append((run, "ended"))
 
-    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
+    def log_metrics(figures: dict[str, float], step: int, run_id: str) -> None:
+        sent.append((run_id, figures, step))
+
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client, log_metrics=log_metrics))
     run = run_of(tmp_path / "run")
-    with following("mlflow", run, {"steps": 2, "long": "x" * 900}):
-        log_all(run)
-    metrics = [("r", key, value, step) for figures, step in FIGURES for key, value in figures.items()]
-    assert sent == [("r", "steps", "2"), ("r", "long", "x" * 500), *metrics, ("r", "ended")]
+    for _ in range(2):
+        with following("mlflow", run, {"steps": 2, "long": "x" * 900}):
+            log_all(run)
+    metrics = [("r", figures, step) for figures, step in FIGURES]
+    begun = [("r", "steps", "2"), ("r", "long", "x" * 500)]
+    assert sent == [*begun, *metrics, ("r", "ended"), ("r", "RUNNING"), *metrics, ("r", "ended")]
+
+
+ODD = {"step": 3, "probe": {"lesion (left), ü": {"auc": 0.75}}, "loss": float("nan")}
+"""A label may have any name, and a loss may fail."""
+
+
+def test_mlflow_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="needs scoutview[mlflow]")
+    monkeypatch.setattr(loggers, "PATIENCE", 600.0)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(str(tmp_path / "tracked"))
+    try:
+        run = run_of(tmp_path / "run")
+        for line in (*LINES[:2], ODD):  # the second time goes on with the run of the first
+            with following("mlflow", run, {"steps": 2, "long": "x" * 9000}):
+                run.log(line)
+        run.close()
+        client = mlflow.MlflowClient()
+        (there,) = client.search_runs([client.get_experiment_by_name("scoutview").experiment_id])
+        assert (there.info.run_name, there.info.status) == ("run", "FINISHED")
+        assert there.data.params == {"steps": "2", "long": "x" * 500}
+        kept = {
+            name: [(point.step, point.value) for point in client.get_metric_history(there.info.run_id, name)]
+            for name in there.data.metrics
+        }
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert math.isnan(kept.pop("loss")[0][1])
+    assert kept == {
+        "seconds": [(1, 0.5)],
+        "modalities/ct/loss": [(1, 2.0)],
+        "probe/lesion _left__ ü/auc": [(3, 0.75)],
+    }
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_wandb_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("wandb", reason="needs scoutview[wandb]")
+    monkeypatch.setattr(loggers, "PATIENCE", 600.0)  # on a busy machine the client takes long to begin
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(sys, "argv", ["scoutview", "pretrain", "/archive/of-a-clinic"])
+    monkeypatch.setattr(socket, "gethostname", lambda: "host-of-a-clinic")
+    run = run_of(tmp_path / "run")
+    with following("wandb", run, {"steps": 2, "init": "weights-of-before"}):
+        for line in (*LINES, ODD):
+            print("printed-for-people")
+            run.log(line)
+    run.close()
+    (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert file.name == f"run-{(tmp_path / 'run' / 'logged_as').read_text()}.wandb"
+    content = file.read_bytes()
+    for kept in ("weights-of-before", "modalities/ct/loss", "lesion (left), ü"):
+        assert kept.encode() in content
+    for private in ("of-a-clinic", "printed-for-people"):
+        assert private.encode() not in content
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fails_in", ["init", "log", "finish"])

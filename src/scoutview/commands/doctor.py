@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
 from typing import Literal
@@ -35,12 +34,15 @@ LEAST_SHARED = 2**30
 LEAST_FILES = 1024
 """Open files that a process may have."""
 EXTRAS = {
-    "s3": ("obstore", "stores in object storage"),
-    "cluster": ("distributed", "ingest and studies on Dask"),
-    "itk": ("SimpleITK", "MHA, MetaImage and NRRD in odd encodings"),
-    "gdcm": ("gdcm", "a second DICOM decoder"),
+    "s3": (("obstore",), "archives in object storage"),
+    "cluster": (("distributed",), "ingest and studies on Dask"),
+    "export": (("onnx", "onnxruntime", "onnxscript"), "models as ONNX"),
+    "monai": (("monai",), "models as MONAI bundles"),
+    "dicom-sr": (("highdicom",), "predictions as DICOM SR"),
+    "wandb": (("wandb",), "runs in Weights & Biases"),
+    "mlflow": (("mlflow-skinny",), "runs in MLflow"),
 }
-"""Name of an optional part: its module, and what needs it."""
+"""Extra of pyproject.toml: the distributions that it brings, and what needs them."""
 _TRANSFER_SYNTAXES = {
     "JPEG": "JPEG",
     "JPEG lossless": "LJPEG",
@@ -107,8 +109,8 @@ def examine(folder: Path) -> Iterator[Finding]:
             yield look()
         except Exception as error:  # a look must not hide the others
             yield Finding(name, "bad", f"cannot be looked at: {type(error).__name__}: {error}")
-    for name, (module, purpose) in EXTRAS.items():
-        yield _extra(name, module, purpose)
+    for name, (distributions, purpose) in EXTRAS.items():
+        yield _extra(name, distributions, purpose)
 
 
 def _versions() -> Finding:
@@ -195,6 +197,16 @@ def _secret() -> Finding:
     return Finding("secret", "good", f"pseudonyms are keyed by {path}")
 
 
-def _extra(name: str, module: str, purpose: str) -> Finding:
-    there = find_spec(module) is not None
-    return Finding(name, "good" if there else "note", f"{purpose}: {'installed' if there else f'{module} is missing'}")
+def _extra(name: str, distributions: tuple[str, ...], purpose: str) -> Finding:
+    there = [f"{entry} {version}" for entry in distributions if (version := _version(entry))]
+    if len(there) == len(distributions):
+        return Finding(name, "good", f"{purpose}: {', '.join(there)}")
+    missing = ", ".join(entry for entry in distributions if not _version(entry))
+    return Finding(name, "note", f"{purpose}: lacks {missing}: pip install 'scoutview[{name}]'")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

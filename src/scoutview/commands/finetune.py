@@ -27,7 +27,7 @@ from scoutview.tasks import (
     hemorrhage_job,
     metastasis_job,
 )
-from scoutview.training import RunFolder, device
+from scoutview.training import LoggerName, RunFolder, device, following
 from scoutview.training.run_folder import timestamp
 
 RECIPES = {"hemorrhage_volume": "ct_3d"}
@@ -41,6 +41,7 @@ def finetune(
     encoder: str,
     out: Path,
     label: list[str] | None = None,
+    logger: LoggerName = "none",
     dry_run: bool = False,
     **settings: Any,
 ) -> Path:
@@ -57,6 +58,8 @@ def finetune(
         label: Of classification: one label (a 0/1 finding, or one of several classes), or several 0/1 findings; of a
             detection: the classes of its boxes, all that there are when it is left out; of slices: the name of their
             masks.
+        logger: Where else the lines of metrics.jsonl go, as they are written; by its own settings, such as
+            WANDB_MODE or MLFLOW_TRACKING_URI.
         dry_run: Say what would be done, and write nothing.
         settings: Settings that replace the defaults.
 
@@ -81,14 +84,14 @@ def finetune(
         )
         print(f"dry run: {out} {state}: {network.name} on {job.cases}, {config['steps']} steps; nothing was written")
         return out
-    if run_job(job, out, task, network.name, manifest):
+    if run_job(job, out, task, network.name, manifest, logger):
         print(f"model: {out}")
     else:
         print(f"{out} is finished: evaluate it with scoutview evaluate {out} {store}")
     return out
 
 
-def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any]) -> bool:
+def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any], logger: LoggerName = "none") -> bool:
     """Train a job in a run folder, after those that it builds on, which have folders below; False if it was finished.
 
     name: of what is trained, for people. manifest: what manifest.json says besides the times.
@@ -107,11 +110,12 @@ def run_job(job: Job, out: Path, task: str, name: str, manifest: dict[str, Any])
     run.manifest({**manifest, "status": "running"})
     try:
         for folder, stage in job.stages.items():
-            run_job(stage, out / folder, f"{task}, {folder}", folder, {**manifest, "encoder": "none"})
+            run_job(stage, out / folder, f"{task}, {folder}", folder, {**manifest, "encoder": "none"}, logger)
         job.begin(out)
         console.print(printable(f"fine-tuning {name} on {job.cases}, {steps} steps"), highlight=False)
         run.listeners.append(lambda line: _show(console, line, steps))
-        finetune_task(job.task, job.settings, run, device())
+        with following(logger, run, config):
+            finetune_task(job.task, job.settings, run, device())
     except BaseException as error:
         run.manifest({**manifest, "status": f"failed: {str(error) or type(error).__name__}"})
         raise

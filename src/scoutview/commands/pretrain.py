@@ -29,7 +29,7 @@ from scoutview.pretraining import (
     run_pretraining,
 )
 from scoutview.report import view_sheet, write_report
-from scoutview.training import RunFolder, following, make_fabric
+from scoutview.training import LoggerName, RunFolder, following, make_fabric
 from scoutview.training.run_folder import timestamp
 from scoutview.views import draw_photo, render_views
 
@@ -46,7 +46,7 @@ def pretrain(
     changed_store: Literal["refuse", "accept"] = "refuse",
     stop_after: float | None = None,
     profile: bool = False,
-    logger: Literal["none", "wandb", "mlflow"] = "none",
+    logger: LoggerName = "none",
     dry_run: bool = False,
     **settings: Any,
 ) -> Path:

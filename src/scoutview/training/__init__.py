@@ -8,7 +8,7 @@ from scoutview.training.communication import all_reduce, gather_samples
 from scoutview.training.devices import device, make_fabric, resolve_compile, resolve_precision, resolve_workers
 from scoutview.training.knn_probe import LabelTask, knn_probe, label_task, probe_tasks
 from scoutview.training.larc import scale_gradients
-from scoutview.training.loggers import following
+from scoutview.training.loggers import LoggerName, following
 from scoutview.training.optimizer import make_adamw, make_optimizer
 from scoutview.training.run_folder import RunFolder
 from scoutview.training.schedule import cosine_with_warmup
@@ -18,6 +18,7 @@ from scoutview.training.sync_batchnorm import convert_batchnorm
 
 __all__ = [
     "LabelTask",
+    "LoggerName",
     "RunFolder",
     "Stages",
     "Stop",

@@ -5,20 +5,24 @@ A thread sends, so that a slow or absent server never holds a step up. metrics.j
 
 from __future__ import annotations
 
-import hashlib
 import queue
+import re
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Literal
 
 from scoutview.errors import UsageError
+from scoutview.files import write_text
 from scoutview.training.run_folder import RunFolder, numbers_of
 
 LoggerName = Literal["none", "wandb", "mlflow"]
 PROJECT = "scoutview"
+IDENTITY = "logged_as"
+"""File of a run, and tag of MLflow's, that holds what `_identity` says."""
 WAITING = 10_000
 """Lines that may wait for a slow server; later ones are left out."""
 PATIENCE = 30.0
@@ -81,28 +85,42 @@ def _send_all(
 
 
 def _begin_wandb(module: Any, run: RunFolder, config: Mapping[str, Any]) -> tuple[Send, Callable[[], Any]]:
-    """A continued run goes on under the same id."""
-    folder = run.path.resolve()
-    number = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    about = {"project": PROJECT, "name": folder.name, "id": number, "resume": "allow", "dir": str(folder)}
-    there = module.init(**about, config=dict(config))
+    """What its client gathers by itself is not sent: the console and the command line may name labels and patients."""
+    about = {"project": PROJECT, "name": run.path.resolve().name, "id": _identity(run), "resume": "allow"}
+    quiet = {"console": "off", "disable_git": True, "host": "", "x_disable_meta": True}
+    there = module.init(**about, dir=str(run.path.resolve()), config=dict(config), settings=quiet)
     return lambda figures, step: there.log(figures, step=step), there.finish
 
 
 def _begin_mlflow(module: Any, run: RunFolder, config: Mapping[str, Any]) -> tuple[Send, Callable[[], Any]]:
-    """A continued run is a new one of the same name. A client, as MLflow's current run is one per thread."""
+    """A client, as MLflow's current run is one per thread."""
     client = module.MlflowClient()
     known = client.get_experiment_by_name(PROJECT)
     experiment = known.experiment_id if known else client.create_experiment(PROJECT)
-    number = client.create_run(experiment, run_name=run.path.resolve().name).info.run_id
-    for key, value in config.items():
-        client.log_param(number, key, str(value)[:500])  # longer ones are refused
+    identity = _identity(run)
+    earlier = client.search_runs([experiment], f"tags.{IDENTITY} = '{identity}'", max_results=1)
+    if earlier:
+        number = earlier[0].info.run_id
+        client.update_run(number, status="RUNNING")
+    else:
+        tags = {IDENTITY: identity}
+        number = client.create_run(experiment, tags=tags, run_name=run.path.resolve().name).info.run_id
+        for key, value in config.items():
+            client.log_param(number, key, str(value)[:500])  # longer ones are refused
 
     def send(figures: dict[str, float], step: int) -> None:
-        for key, value in figures.items():
-            client.log_metric(number, key, value, step=step)
+        allowed = {re.sub(r"[^\w/.\- :]", "_", key): value for key, value in figures.items()}
+        module.log_metrics(allowed, step=step, run_id=number)
 
     return send, lambda: client.set_terminated(number)
+
+
+def _identity(run: RunFolder) -> str:
+    """What a run is known by where it is sent, kept in its folder: a continued run goes on, one made anew does not."""
+    file = run.path / IDENTITY
+    if not file.exists():
+        write_text(file, uuid.uuid4().hex[:16])
+    return file.read_text(encoding="utf-8")
 
 
 def _warn(name: str, text: str) -> None:
