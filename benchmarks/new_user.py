@@ -1,10 +1,11 @@
-"""A new user's path from a fresh clone, each command timed: to the first report, to an encoder on own DICOM, to a detector.
+"""A new user's path from a fresh clone, each command timed: to a report, an encoder on own DICOM, a detector.
 
-Clones this repository, runs what README.md says, and tells how many commands and minutes lie before each. The user's own
-archive is stood in for by phantoms as DICOM, with boxes; drawing them is no command of the path. The trainings are short:
-what is timed is the way, not the worth of the models. The installation downloads packages, or takes them from pip's cache.
+Clones this repository, runs what README.md says, and tells how many commands and minutes lie before each. The user's
+own archive is stood in for by phantoms as DICOM, with boxes; drawing them is no command of the path. The trainings are
+short: what is timed is the way, not the worth of the models. The installation downloads packages, or takes them from
+pip's cache.
 
-Run: python benchmarks/new_user.py --out FOLDER [--pretraining_steps 120] [--detector_steps 120]
+Run: python benchmarks/new_user.py [--out FOLDER] [--pretraining_steps 120] [--detector_steps 120]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import os
 import shlex
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,12 +31,13 @@ SLIM = "--input_size 192 --width 64 --depth 2 --batch_size 8"
 def main() -> None:
     """Walk the path; every command that fails ends it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
+    parser.add_argument("--out", type=Path, help="a folder that is not there yet; a temporary one by default")
     parser.add_argument("--pretraining_steps", type=int, default=120)
     parser.add_argument("--detector_steps", type=int, default=120)
     arguments = parser.parse_args()
-    out = arguments.out.resolve()
+    out = (arguments.out or Path(tempfile.mkdtemp()) / "new-user").resolve()
     out.mkdir(parents=True)
+    print(f"in {out}; what the commands print is in output.txt there")
     clone = out / "scoutview"
     places = os.pathsep.join([str(clone / ".venv" / "bin"), os.environ["PATH"]])
     environment = {**os.environ, "PATH": places, "SCOUTVIEW_KEY": "phantoms need no secret"}
