@@ -82,7 +82,7 @@ def finetune(
         print(f"dry run: {out} {state}: {network.name} on {job.cases}, {config['steps']} steps; nothing was written")
         return out
     if run_job(job, out, task, network.name, manifest):
-        print(f"model: {out}")
+        print(f"model: {out}; evaluate it with scoutview evaluate {out} {store}")
     else:
         print(f"{out} is finished: evaluate it with scoutview evaluate {out} {store}")
     return out

@@ -246,7 +246,8 @@ def _seconds(run: Run) -> Any:
 def _stores(stores: list[dict[str, Any]]) -> str:
     """Names only: the folders above a store are nobody's business in a page that is passed on."""
     names = [PurePosixPath(str(store.get("path", "?")).replace("\\", "/")).name for store in stores]
-    return f"{'the store' if len(names) == 1 else 'the stores'} {series(names)}"
+    named = series([f"“{name}”" for name in names])
+    return f"{'the store' if len(names) == 1 else 'the stores'} {named}"
 
 
 def _device(host: Mapping[str, Any]) -> str:
