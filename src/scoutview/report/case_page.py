@@ -10,6 +10,7 @@ from scoutview.report.template import fill
 from scoutview.report.wording import count, score
 
 CASE_PAGE = "cases.html"
+"""In the folder of a run."""
 CASE_PICTURES = 120
 """Cases on the page."""
 
