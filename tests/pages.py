@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 SWITCHES = """
@@ -36,3 +37,9 @@ class Elements(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] != "style":
             self.text += data
+
+
+def figures_of_cases(html: str) -> list[tuple[str, list[str]]]:
+    """(name, lines below the picture) of every case on a page of cases."""
+    captions = re.findall(r"<figcaption><strong>(.*?)</strong>(.*?)</figcaption>", html)
+    return [(name, re.findall(r"<span[^>]*>(.*?)</span>", lines)) for name, lines in captions]

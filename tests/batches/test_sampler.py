@@ -183,7 +183,10 @@ def test_passes_count_how_often_a_modality_was_seen() -> None:
     ("arguments", "message"),
     [
         ({"batch": 50}, "no multiple of the 4 modalities.*use 48 or 52"),
-        ({"batch": 100}, "modality us has 24 images, its share of the batch is 25: use batch_size 96 or less"),
+        (
+            {"batch": 100},
+            "modality us has 24 images, its share of the batch is 25: use batch_size 96 or less, leave it out with",
+        ),
         ({"batch": 48, "ranks": 5}, "5 ranks cannot share 12 images.*use 1, 2, 3, 4, 6, 12 ranks"),
     ],
 )

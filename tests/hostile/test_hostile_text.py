@@ -23,7 +23,7 @@ from scoutview.export.prediction_log import PredictionLog
 from scoutview.export.predictions import write_predictions
 from scoutview.files import inert
 from scoutview.ingest import run_ingest
-from scoutview.report import Case, CaseBox, write_case_page, write_study_report
+from scoutview.report import Case, CaseBox, CaseScore, write_case_page, write_study_report
 from scoutview.store import Annotation, Store, add_annotations
 
 SCRIPT = "<script>alert(1)</script>"
@@ -152,9 +152,11 @@ def test_no_cell_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
 def test_the_pages_of_a_study_and_of_cases_show_text_only(tmp_path: Path) -> None:
     picture_uri = "data:image/png;base64,AAAA"
     boxes = [CaseBox((1.0, 2.0, 3.0, 4.0), text, score) for text in ALL for score in (None, 0.5)]
-    cases = [Case(text, picture_uri, 10, 12, boxes, 0.5, text) for text in ALL]
-    shown = check_page(write_case_page(tmp_path / "cases.html", TEXT, cases, 100)).text
-    assert SCRIPT in shown
+    scores = [CaseScore(text, 0.5, True) for text in ALL]
+    for found in ({"boxes": boxes}, {"scores": scores}):
+        cases = [Case(text, picture_uri, 10, 12, 0.5, note=text, **found) for text in ALL]
+        shown = check_page(write_case_page(tmp_path / "cases.html", TEXT, cases, 100)).text
+        assert SCRIPT in shown
     (tmp_path / "study.json").write_text(json.dumps(study_of(TEXT)))
     shown = check_page(write_study_report(tmp_path, tmp_path / "study.html")).text
     assert shown.count(SCRIPT) > 3

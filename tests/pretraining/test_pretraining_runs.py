@@ -265,6 +265,7 @@ def test_a_modality_with_too_few_images_is_refused_before_anything_starts(tmp_pa
     make_store(tmp_path / "store", images=10)
     with pytest.raises(UsageError, match="modality xray has 8 images, its share of the batch is 16: use batch_size 32"):
         pretrain([tmp_path / "store"], out=tmp_path / "run", **{**SMALL, "batch_size": 64})
+    assert not (tmp_path / "run").exists()
 
 
 def test_sigterm_on_one_of_two_ranks_ends_both_behind_a_checkpoint_and_the_run_goes_on(

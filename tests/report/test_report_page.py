@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Made
 from pages import SWITCHES, Elements
-from run_folders import ATTRIBUTE, HOSTILE, finetuning_run
+from run_folders import ATTRIBUTE, HOSTILE, estimate, finetuning_run, write_lines
 
 from scoutview.errors import UsageError
 from scoutview.report import write_report
@@ -31,7 +31,7 @@ def estimates(value: Any) -> list[str]:
         return []
     own = []
     if {"value", "low", "high"} <= set(value):
-        own = ["%.3f [%.2f, %.2f]" % (value["value"], value["low"], value["high"])]  # noqa: UP031
+        own = ["%.3f [%.2f,\u00a0%.2f]" % (value["value"], value["low"], value["high"])]  # noqa: UP031
     return own + [text for item in value.values() for text in estimates(item)]
 
 
@@ -41,7 +41,7 @@ def figures_of(runs: list[Path]) -> set[str]:
 
 
 def test_every_estimate_is_on_the_page_and_none_other(made: Made, elements: Elements) -> None:
-    shown = set(re.findall(r"\d\.\d{3} \[-?\d\.\d\d, -?\d\.\d\d\]", elements.text))
+    shown = set(re.findall(r"\d\.\d{3} \[-?\d\.\d\d,\xa0-?\d\.\d\d\]", elements.text))
     assert shown == figures_of(made.runs)
 
 
@@ -67,7 +67,7 @@ def test_the_comparison_comes_before_the_runs(elements: Elements) -> None:
 
 
 def test_overlapping_intervals_are_not_called_better(elements: Elements) -> None:
-    assert "0.812 [0.74, 0.88] with this encoder (linear)" in elements.text
+    assert "0.812 [0.74,\u00a00.88] with this encoder (linear)" in elements.text
     assert "The encoder is better than “same network, untrained” and is not shown to be better" in elements.text
 
 
@@ -121,6 +121,20 @@ def test_one_fine_tuning_run_needs_no_comparison(tmp_path: Path) -> None:
     assert "from random weights (no encoder)" in text
 
 
+def test_heads_have_their_curves_and_figures(tmp_path: Path) -> None:
+    run = finetuning_run(tmp_path / "one", "none", 1.0)
+    ends = {"validation_volume_auc": 0.71, "validation_types_auc": 0.62, "validation_slices_auc": 0.83}
+    write_lines(run / "metrics.jsonl", [{"step": 5, **dict.fromkeys(ends, 0.4)}, {"step": 10, **ends}])
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["metrics"] |= {"auc of slices": estimate(0.8123, 0.0623), "auc of types": {"value": 0.5}}
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    page = Elements(write_report([run], tmp_path / "report.html", "One").read_text())
+    curves = [attributes["aria-label"] or "" for tag, attributes in page.found if tag == "svg"]
+    assert "Validation AUC over training steps; at step 10: volume 0.710, types 0.620, slices 0.830" in curves
+    assert "by head; the first head's chooses the checkpoint." in page.text
+    assert "AUC of slices0.812 [0.75,\u00a00.87]\nAUC of types0.500\n" in page.text
+
+
 def test_wrong_use_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one run folder"):
         write_report([], tmp_path / "report.html", "None")
@@ -138,6 +152,6 @@ def test_chromium_shows_the_figures_and_runs_no_label(made: Made, tmp_path: Path
         check=True,
     ).stdout
     elements = Elements(shown)
-    assert figures_of(made.runs) <= set(re.findall(r"\d\.\d{3} \[\d\.\d\d, \d\.\d\d\]", elements.text))
+    assert figures_of(made.runs) <= set(re.findall(r"\d\.\d{3} \[\d\.\d\d,\xa0\d\.\d\d\]", elements.text))
     assert HOSTILE in elements.text
     assert "script" not in {tag for tag, _ in elements.found}

@@ -108,9 +108,10 @@ WORDS = """
     step loss probe probes rows features linear_auc knn_auc value low high auc modality modalities xray ct event
     message ln_k metrics per_class curves false_positive_rate true_positive_rate recall precision a images
     stores path host cores device status seconds command encoder classes steps reasons seed
+    validation_auc validation_a_auc
     against run convergence own_best this other difference p saved reached robustness cases warnings
 """
-KEYS = st.sampled_from(WORDS.split())
+KEYS = st.sampled_from([*WORDS.split(), "auc of a"])
 ANYTHING = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pages import figures_of_cases
 from sklearn.metrics import log_loss, roc_auc_score
 
 from scoutview import evaluate, finetune, probe
@@ -115,6 +116,11 @@ def test_finetuning_learns_is_evaluated_and_continues_bit_by_bit(labelled: Path,
     expected = roc_auc_score(targets.values[:, 0], scores[:, 0])
     assert content["metrics"]["auc"]["value"] == pytest.approx(expected)
     assert json.loads((run / "evaluation.json").read_text())["metrics"]["auc"]["value"] == pytest.approx(expected)
+    errors = np.abs(targets.values[:, 0] - scores[:, 0])
+    figures = figures_of_cases((run / "cases.html").read_text())
+    worst = np.argsort(-errors, kind="stable")
+    assert [name for name, _ in figures] == [archive.rows[targets.indices[place]].image[:12] for place in worst]
+    assert [lines[0] for _, lines in figures] == [f"error {errors[place]:.3f}" for place in worst]
 
     again = tmp_path / "again"
     finetune("classification", labelled, encoder="none", out=again, label=["xray_rough"], **FAST)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pages import figures_of_cases
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -164,6 +165,14 @@ def test_a_model_is_trained_and_its_figures_are_those_of_scikit_learn(
             area = roc_auc_score(targets.values[:, column], scores[:, column])
             assert content["per_class"][name]["auc"]["value"] == pytest.approx(area)
     assert (content["n_images"], content["unit"], content["without_brain"]) == (10, "volume", 0)
+    figures = dict(figures_of_cases((run / "cases.html").read_text()))
+    assert len(figures) == 10
+    for index, row, values in zip(targets.indices, scores, targets.values, strict=True):
+        filled = [k for k in range(10) if inputs.shown_slices(index)[k].any()]
+        highest = max(filled, key=lambda k: row[6 + k])
+        lines = figures[cases.volumes.place(index)[1].stack[:12]]
+        assert lines[-1] == f"slice {highest + 1} of 10 of the input, with the highest score"
+        assert lines[0] == f"error {np.nanmax(np.abs(values - row)):.3f}"
     assert json.loads((run / "evaluation.json").read_text())["task"] == "hemorrhage_volume"
     with pytest.raises(UsageError, match="takes its labels by --volume-label"):
         finetune("hemorrhage_volume", store, encoder=str(encoder), out=tmp_path / "other", label=["hemorrhage"])

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pages import figures_of_cases
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
@@ -160,6 +161,10 @@ def test_a_classifier_of_volumes_is_trained_evaluated_probed_and_embeds(
     assert content["metrics"]["auc"]["value"] == pytest.approx(
         roc_auc_score(targets.values, scores, average="macro"), abs=1e-9
     )
+    figures = figures_of_cases((run / "cases.html").read_text())
+    expected = [1 - row[value == 1][0] for row, value in zip(scores, targets.values, strict=True)]
+    assert [lines[0] for _, lines in figures] == [f"error {error:.3f}" for error in sorted(expected, reverse=True)]
+    assert all(lines[-1] == f"slice {SIZE[0] // 2 + 1} of {SIZE[0]} of the input, the middle" for _, lines in figures)
     other = finetune("classification", store, encoder=str(encoder), out=tmp_path / "b", label=["zone"], seed=1, **FAST)
     entry = evaluate(other, store, against=run)["against"]["metrics"]["auc"]
     assert entry["other"] == pytest.approx(content["metrics"]["auc"])

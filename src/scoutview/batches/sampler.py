@@ -89,9 +89,10 @@ class BatchPlan:
             )
         for name, selection in selections.items():
             if len(selection) < shares[name]:
+                without = f", leave it out with --where \"modality <> '{name}'\"" if len(selections) > 1 else ""
                 raise UsageError(
                     f"modality {name} has {len(selection)} images, its share of the batch is {shares[name]}: use "
-                    f"batch_size {len(selection) * len(selections)} or less, or take in more {name}"
+                    f"batch_size {len(selection) * len(selections)} or less{without}, or take in more {name}"
                 )
         lanes = tuple(Lanes(number, part, shares[name], seed) for number, (name, part) in enumerate(selections.items()))
         return cls(tuple(selections), lanes, tuple(shares.values()), spares)

@@ -13,7 +13,7 @@ from scoutview.batches import Archive, read_unit_image
 from scoutview.errors import UsageError
 from scoutview.files import write_text
 from scoutview.metrics import CaseScores, case_errors, case_table, evaluate_detections
-from scoutview.report import Case, CaseBox, thumbnail, write_case_page
+from scoutview.report import CASE_PAGE, CASE_PICTURES, Case, CaseBox, thumbnail, write_case_page
 from scoutview.report.wording import series
 from scoutview.tasks import Evaluation
 from scoutview.tasks.detection import (
@@ -29,9 +29,7 @@ from scoutview.tasks.detection import (
 from scoutview.tasks.inputs import NetworkInputs
 from scoutview.training import device
 
-PAGE, DETECTIONS = "cases.html", "detections.json"
-PICTURES = 120
-"""Images on the page."""
+DETECTIONS = "detections.json"
 DRAWN = 5
 """Boxes of the detector in a picture, the highest scores: a hundred faint ones would hide it."""
 
@@ -67,9 +65,9 @@ def evaluate_detection(run: Path, archive: Archive) -> Evaluation:
     def save(folder: Path) -> None:
         errors = case_errors(detections, truths, cases.known)
         write_text(folder / DETECTIONS, json.dumps(_detections(archive, model, cases, found), allow_nan=False) + "\n")
-        worst = np.argsort(-errors, kind="stable")[:PICTURES].tolist()
+        worst = np.argsort(-errors, kind="stable")[:CASE_PICTURES].tolist()
         pictures = [_case(archive, model, cases, found, place, float(errors[place])) for place in worst]
-        write_case_page(folder / PAGE, ", ".join(model.classes), pictures, len(errors))
+        write_case_page(folder / CASE_PAGE, ", ".join(model.classes), pictures, len(errors))
 
     return Evaluation(content, {content["label"]: told}, save)
 
@@ -118,4 +116,4 @@ def _case(
     ]
     unknown = [name for name, known in zip(model.classes, cases.known[place], strict=True) if not known]
     note = f"not known: {series(unknown)}" if unknown else ""
-    return Case(row.image, thumbnail(picture), row.rows, row.columns, boxes, error, note)
+    return Case(row.image, thumbnail(picture), row.rows, row.columns, error, boxes, note=note)

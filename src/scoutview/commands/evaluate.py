@@ -15,13 +15,15 @@ from scoutview.batches import Archive
 from scoutview.commands.against import check_pair, compare_runs
 from scoutview.commands.comparison_tables import show_comparison
 from scoutview.commands.detection_cases import evaluate_detection
+from scoutview.commands.scored_cases import write_scored_cases
 from scoutview.commands.terminal import cells, printable
 from scoutview.errors import UsageError
 from scoutview.files import finite, write_json
 from scoutview.metrics import CaseScores, evaluate_scores
-from scoutview.report import write_report
+from scoutview.report import CASE_PAGE, write_report
 from scoutview.tasks import (
     Evaluation,
+    Shown,
     class_targets,
     evaluate_hemorrhage,
     evaluate_metastasis,
@@ -29,7 +31,7 @@ from scoutview.tasks import (
     predict,
     task_of,
 )
-from scoutview.tasks.inputs import cases_for, inputs_for
+from scoutview.tasks.inputs import cases_for, inputs_for, picture_of
 from scoutview.training import device
 from scoutview.training.run_folder import read_config
 
@@ -64,6 +66,8 @@ def evaluate(
         both = evaluation, evaluation_of(task, against, archive)
         content["against"] = compare_runs(run, against, store, both, robustness)
     evaluation.save(run)
+    if evaluation.shown is not None:
+        write_scored_cases(run, content["label"], evaluation.shown)
     write_json(run / "evaluation.json", content)
     write_report([run], run / "report.html", "Fine-tuning report")
     table = Table(
@@ -78,6 +82,7 @@ def evaluate(
     console.print(table)
     if against is not None:
         show_comparison(console, content["against"])
+    print(f"pages: {run / 'report.html'}, {run / CASE_PAGE}")
     if json:
         told = ("metrics", "n_images", "against")
         print(encoding.dumps(finite({key: content[key] for key in told if key in content})), flush=True)
@@ -122,4 +127,5 @@ def evaluate_classification(run: Path, archive: Archive) -> Evaluation:
         **evaluate_scores(scores, targets.values, patients, list(model.classes)),
     }
     told = CaseScores(model.classes, np.array(targets.indices), patients, scores, targets.values)
-    return Evaluation(content, {label: told})
+    shown = Shown(cases.unit, told, lambda case: picture_of(inputs, targets.indices[case]))
+    return Evaluation(content, {label: told}, shown=shown)

@@ -85,7 +85,7 @@ def finetune(
         print(f"dry run: {out} {state}: {network.name} on {job.cases}, {config['steps']} steps; nothing was written")
         return out
     if run_job(job, out, task, network.name, manifest, logger):
-        print(f"model: {out}")
+        print(f"model: {out}; evaluate it with scoutview evaluate {out} {store}")
     else:
         print(f"{out} is finished: evaluate it with scoutview evaluate {out} {store}")
     return out

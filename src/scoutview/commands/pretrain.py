@@ -85,6 +85,9 @@ def pretrain(
     images = {name: len(selection) for name, selection in selections.items()}
     resolved = resolve(chosen, images)
     fabric = make_fabric(resolved.precision)
+    plan = BatchPlan.make(
+        selections, chosen.batch_size, chosen.seed, fabric.world_size, proportional=chosen.proportional
+    )
     finished = (out / "encoder.safetensors").exists()
     run = RunFolder(out, writes=fabric.global_rank == 0 and not finished and not dry_run)
     named = {"stores": [store.snapshot() for store in archive.stores], "selection": _digest(data.images)}
@@ -96,9 +99,6 @@ def pretrain(
         print(f"{out} is finished: {out / 'report.html'}")
         return out
     console = Console(stderr=True, markup=False)
-    plan = BatchPlan.make(
-        selections, chosen.batch_size, chosen.seed, fabric.world_size, proportional=chosen.proportional
-    )
     _announce(console, resolved, plan, fabric.world_size)
     for line in data.volumes.left_out() if data.volumes else ():
         console.print(printable(f"  {line}"), highlight=False)

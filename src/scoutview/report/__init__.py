@@ -7,15 +7,18 @@ what they show, `thumbnail`, `view_sheet`.
 
 from scoutview.report.archive_page import Sheet, Thumbnail, Tile, write_archive_page
 from scoutview.report.atlas_page import write_atlas_page
-from scoutview.report.case_page import Case, CaseBox, write_case_page
+from scoutview.report.case_page import CASE_PAGE, CASE_PICTURES, Case, CaseBox, CaseScore, write_case_page
 from scoutview.report.page import write_report
 from scoutview.report.sheets import view_sheet
 from scoutview.report.study import write_study_report
 from scoutview.report.thumbnails import thumbnail
 
 __all__ = [
+    "CASE_PAGE",
+    "CASE_PICTURES",
     "Case",
     "CaseBox",
+    "CaseScore",
     "Sheet",
     "Thumbnail",
     "Tile",

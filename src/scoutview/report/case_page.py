@@ -1,4 +1,4 @@
-"""The page of a detector's test images: what is there, what was found, worst first."""
+"""The page of a model's test cases: what is there, what was found, worst first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 
 from scoutview.report.template import fill
 from scoutview.report.wording import count, score
+
+CASE_PAGE = "cases.html"
+"""In the folder of a run."""
+CASE_PICTURES = 120
+"""Cases on the page."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,41 @@ class CaseBox:
 
 
 @dataclass(frozen=True)
+class CaseScore:
+    """What a classifier says of a case: a class, its probability, whether it is true."""
+
+    name: str
+    score: float
+    true: bool
+
+    @property
+    def words(self) -> str:
+        """For a reader."""
+        return f"{self.name} {score(self.score)}{', true' if self.true else ''}"
+
+
+@dataclass(frozen=True)
 class Case:
-    """An image of rows x columns px. picture: data URI, of any size; error in [0, 1]; note: what else to say."""
+    """An image, or a slice of a volume, of rows x columns px.
+
+    image: what names it. picture: data URI, of any size; error in [0, 1]; boxes of a detector, scores of a classifier;
+    note: what else to say.
+    """
 
     image: str
     picture: str
     rows: int
     columns: int
-    boxes: Sequence[CaseBox]
     error: float
+    boxes: Sequence[CaseBox] = ()
+    scores: Sequence[CaseScore] = ()
     note: str = ""
 
     @property
     def lines(self) -> list[str]:
         """What stands below the picture."""
+        if self.scores:
+            return [f"error {score(self.error)}"]
         true = [box for box in self.boxes if box.score is None]
         found = [box for box in self.boxes if box.score is not None]
         best = f"; best found: {found[0].words}" if found else "; nothing found"
@@ -46,10 +72,13 @@ class Case:
         return [f"error {score(self.error)}", boxes + best]
 
 
-def write_case_page(path: Path, classes: str, cases: Sequence[Case], images: int) -> Path:
+def write_case_page(path: Path, classes: str, cases: Sequence[Case], total: int, unit: str = "image") -> Path:
     """Write one HTML file that needs no network and no script. Replaces `path` and returns it.
 
-    cases: in the order in which they are shown; images: how many there are in all.
+    cases: in the order in which they are shown; total: how many there are in all; unit: what one of them is.
     """
-    shown = f"all {count(images)}" if len(cases) == images else f"the worst {count(len(cases))} of {count(images)}"
-    return fill("cases.html", path, title=f"Test images: {classes}", shown=shown, cases=cases)
+    shown = f"all {count(total)}" if len(cases) == total else f"the worst {count(len(cases))} of {count(total)}"
+    scored = any(case.scores for case in cases)
+    return fill(
+        "cases.html", path, title=f"Test {unit}s: {classes}", shown=shown, unit=unit, scored=scored, cases=cases
+    )

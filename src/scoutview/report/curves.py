@@ -17,6 +17,7 @@ from scoutview.report.wording import MODALITY_NAMES, modality, quantity
 
 _HEIGHT, _WIDTH = 160.0, 265.0  # points
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+_HEAD_INKS = ("accent", "ct", "mr", "us")
 _LONGEST_LABEL = 18  # characters beside a curve; tables hold the whole name
 
 
@@ -77,7 +78,7 @@ def training_panels(run: Run, prefix: str) -> list[Panel]:
         ]
 
     def of_run(key: str, lines: Sequence[Mapping[str, Any]] = run.log) -> list[Line]:
-        return [Line("", "accent", "-", _points(lines, lambda line: number(line.get(key))))]
+        return [Line("", "accent", "-", _column(lines, key))]
 
     plots = [
         Plot(
@@ -109,16 +110,17 @@ def training_panels(run: Run, prefix: str) -> list[Panel]:
             _probe_lines(run, colours),
             Reference(0.5, "chance"),
         ),
-        Plot(
-            "Validation AUC",
-            "On the validation images, which choose the checkpoint.",
-            of_run("validation_auc", run.validations),
-            Reference(0.5, "chance"),
-        ),
+        _validation_auc(run),
         Plot(
             "Validation fROC",
             "Mean sensitivity at nine points, IoU 0.1, on the validation images.",
             of_run("validation_froc", run.validations),
+            Reference(0.0, ""),
+        ),
+        Plot(
+            "Validation Dice",
+            "Of the masks of the validation slices, which choose the checkpoint.",
+            of_run("validation_dice", run.validations),
             Reference(0.0, ""),
         ),
         *([] if colours else [Plot("Training loss", "On the training batches.", of_run("loss"))]),
@@ -153,6 +155,10 @@ def _points(
     return [(step, value) for step, value in values if value is not None]
 
 
+def _column(lines: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    return _points(lines, lambda line: number(line.get(key)))
+
+
 def _probe_lines(run: Run, colours: Mapping[str, str]) -> list[Line]:
     """One line per label in its modality's colour; a second label of a modality is dashed."""
     probes = {
@@ -170,6 +176,18 @@ def _probe_lines(run: Run, colours: Mapping[str, str]) -> list[Line]:
         points = _points(_parts(run.probes, "probe", name), lambda part: number(part.get("auc")))
         lines.append(Line(name, ink, dashes, points))
     return lines
+
+
+def _validation_auc(run: Run) -> Plot:
+    """One line, or one per head of a model with several, as validation_volume_auc."""
+    keys = dict.fromkeys(key for line in run.validations for key in line if key.endswith("auc"))
+    heads = {key: key.removeprefix("validation_").removesuffix("auc").removesuffix("_") for key in keys}
+    lines = [
+        Line(head, ink, "-", _column(run.validations, key))
+        for (key, head), ink in zip(heads.items(), _HEAD_INKS, strict=False)
+    ]
+    note = "On the validation cases, " + ("by head; the first head's chooses" if len(lines) > 1 else "which choose")
+    return Plot("Validation AUC", f"{note} the checkpoint.", lines, Reference(0.5, "chance"))
 
 
 def over_steps(plot: Plot, prefix: str) -> Panel:

@@ -15,6 +15,7 @@ from scoutview.report.wording import estimate
 
 _FEWEST, _MOST = 0.01, 8.0  # false positives per image, the ends of the score
 _STROKES = ("-", "--", ":")
+_RULES = {"iou 0.1": "IoU 0.1", "iou 0.5": "IoU 0.5", "center_in_box": "centre in the box"}
 
 
 def froc_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
@@ -26,11 +27,12 @@ def froc_panels(evaluation: Mapping[str, Any], prefix: str) -> list[Panel]:
             rule: pairs(mapping(found).get("curve"), "false_positives_per_image", "sensitivity")
             for rule, found in rules.items()
         }
-        curves = {rule: points for rule, points in curves.items() if points}
+        curves = {_RULES.get(rule, rule): points for rule, points in curves.items() if points}
         if curves:
-            scores = ", ".join(f"{rule} {estimate(mapping(found).get('score'))}" for rule, found in rules.items())
+            told = {_RULES.get(rule, rule): estimate(mapping(found).get("score")) for rule, found in rules.items()}
+            scores = "; ".join(f"{rule}: {figures}" for rule, figures in told.items())
             picture = _drawn(name, curves, f"{prefix}-{index}-")
-            panels.append(Panel(f"{name}: fROC", f"Mean sensitivity at nine points: {scores}.", picture))
+            panels.append(Panel(f"{name}: fROC", f"Mean sensitivity at nine points. {scores}.", picture))
     return panels
 
 

@@ -86,7 +86,7 @@ def read_run(folder: Path) -> Run:
         manifest=_json(folder / "manifest.json", problems),
         log=_by_step(line for line in lines if "loss" in line),
         probes=_by_step(line for line in lines if "probe" in line),
-        validations=_by_step(line for line in lines if "validation_auc" in line),
+        validations=_by_step(line for line in lines if any(key.startswith("validation_") for key in line)),
         events=_events(line for line in lines if "event" in line),
         views=sorted((folder / "views").glob("*.png")),
         probe=_json(folder / "probe.json", problems),

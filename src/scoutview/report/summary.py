@@ -93,7 +93,7 @@ def last_figures(run: Run) -> list[list[str]]:
 
 
 def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of the evaluation's table: measure, all classes; one per measure that is there."""
+    """Rows of the evaluation's table: measure, all classes; one per measure that is there, further heads' last."""
     metrics = mapping(evaluation.get("metrics"))
     names = {
         "auc": MEASURES["auc"],
@@ -104,7 +104,10 @@ def score_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
         "calibration_error": "expected calibration error",
         **MEASURES,
     }
-    return [[text, estimate(metrics[key])] for key, text in names.items() if key in metrics]
+    further = [key.partition(" of ") for key in metrics if " of " in key]  # as "auc of types"
+    rows = [(text, key) for key, text in names.items() if key in metrics]
+    rows += [(f"{MEASURES.get(measure, measure)} of {head}", f"{measure} of {head}") for measure, _, head in further]
+    return [[text, estimate(metrics[key])] for text, key in rows]
 
 
 def encoder_name(run: Run) -> str:
@@ -243,7 +246,8 @@ def _seconds(run: Run) -> Any:
 def _stores(stores: list[dict[str, Any]]) -> str:
     """Names only: the folders above a store are nobody's business in a page that is passed on."""
     names = [PurePosixPath(str(store.get("path", "?")).replace("\\", "/")).name for store in stores]
-    return f"{'the store' if len(names) == 1 else 'the stores'} {series(names)}"
+    named = series([f"“{name}”" for name in names])
+    return f"{'the store' if len(names) == 1 else 'the stores'} {named}"
 
 
 def _device(host: Mapping[str, Any]) -> str:

@@ -17,12 +17,15 @@ def score(value: Any) -> str:
 
 
 def estimate(value: Any) -> str:
-    """{"value", "low", "high"} as 0.812 [0.74, 0.88]; without limits the value alone, a dash for none."""
+    """{"value", "low", "high"} as 0.812 [0.74, 0.88]; without limits the value alone, a dash for none.
+
+    A line may break before the limits, not between them.
+    """
     value = mapping(value)
     low, high = number(value.get("low")), number(value.get("high"))
     if number(value.get("value")) is None or low is None or high is None:
         return score(value.get("value"))
-    return f"{score(value['value'])} [{low:.2f}, {high:.2f}]"
+    return f"{score(value['value'])} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
 
 
 def signed(value: Any) -> str:
@@ -31,7 +34,9 @@ def signed(value: Any) -> str:
     known, low, high = (number(value.get(name)) for name in ("value", "low", "high"))
     if known is None:
         return MISSING
-    return f"{known:+.3f}" if low is None or high is None else f"{known:+.3f} [{low:+.3f}, {high:+.3f}]"
+    if low is None or high is None:
+        return f"{known:+.3f}"
+    return f"{known:+.3f} [{low:+.3f},\N{NO-BREAK SPACE}{high:+.3f}]"
 
 
 def quantity(value: Any) -> str:

@@ -5,7 +5,7 @@ In: an encoder, an archive, label names. Out: a trained model, scores [image, cl
 
 from scoutview.tasks.classification import Classifier, finetune_classification, predict
 from scoutview.tasks.detection import DetectionSettings, detection_job
-from scoutview.tasks.evaluation import Evaluation
+from scoutview.tasks.evaluation import Evaluation, Shown
 from scoutview.tasks.finetuning import FinetuneSettings, Job, Task, finetune_task
 from scoutview.tasks.hemorrhage import HemorrhageSettings, evaluate_hemorrhage, hemorrhage_job
 from scoutview.tasks.labels import Targets, class_targets
@@ -30,6 +30,7 @@ __all__ = [
     "HemorrhageSettings",
     "Job",
     "MetastasisSettings",
+    "Shown",
     "Targets",
     "Task",
     "class_targets",

@@ -25,10 +25,10 @@ from scoutview.tasks.classification import (
     new_classifier,
     predict,
 )
-from scoutview.tasks.evaluation import Evaluation
+from scoutview.tasks.evaluation import CasePicture, Evaluation, Shown
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import read_head
-from scoutview.tasks.inputs import VolumeInputs, volume_reader
+from scoutview.tasks.inputs import VolumeInputs, picture_of, volume_reader
 from scoutview.tasks.labels import NEGATIVE, POSITIVE, Targets
 from scoutview.tasks.model_file import load_classifier, save_classifier
 
@@ -249,7 +249,17 @@ def evaluate_hemorrhage(run: Path, archive: Archive, device: str) -> Evaluation:
         "per_class": {name: value for entry in found.values() for name, value in entry["per_class"].items()},
         "curves": {name: value for entry in found.values() for name, value in entry["curves"].items()},
     }
-    return Evaluation(content, told)
+    patients, part = cases.patients(targets.indices), _parts(settings, inputs.size[0]).get("slices")
+    every = CaseScores(targets.classes, np.array(targets.indices), patients, scores.astype(np.float64), targets.values)
+
+    def picture(case: int) -> CasePicture:
+        index = targets.indices[case]
+        if part is None:
+            return picture_of(inputs, index)
+        filled = inputs.shown_slices(index).any(1)  # not the padding
+        return picture_of(inputs, index, int(np.where(filled, scores[case, part], -1.0).argmax()))
+
+    return Evaluation(content, told, shown=Shown("volume", every, picture))
 
 
 def head_cases(

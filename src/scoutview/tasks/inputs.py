@@ -14,6 +14,7 @@ from scoutview.batches import Archive, Cases, LabelledVolumes, VolumeReader, rea
 from scoutview.batches.kept import Kept
 from scoutview.encoders import Encoder
 from scoutview.preprocessing import Preprocessing
+from scoutview.tasks.evaluation import CasePicture
 from scoutview.views import network_input, network_slices
 
 KEPT_BYTES = 2 * 2**30
@@ -81,6 +82,19 @@ class VolumeInputs:
             self.shown[index] = whole.shown_by(*network_slices(len(whole.pixels), self.size[0]))
             self.kept.offer(index, value, value.nbytes)
         return value
+
+
+def picture_of(inputs: Inputs, index: int, place: int | None = None) -> CasePicture:
+    """An image, whole, or a slice of what a network sees of a volume: `place`, which says why, or the middle one."""
+    if isinstance(inputs, NetworkInputs):
+        pixels, _ = read_unit_image(inputs.archive, index, inputs.preprocessing)
+        return CasePicture(inputs.archive.rows[index].image, pixels)
+    assert isinstance(inputs, VolumeInputs)
+    slices = inputs.batch([index])[0, 0].numpy()
+    shown = len(slices) // 2 if place is None else place
+    reason = "the middle" if place is None else "with the highest score"
+    name = inputs.reader.volumes.place(index)[1].stack
+    return CasePicture(name, slices[shown], f"slice {shown + 1} of {len(slices)} of the input, {reason}")
 
 
 def cases_for(encoder: Encoder, archive: Archive) -> Cases:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pages import figures_of_cases
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 from sliced_store import NAME, make_sliced_store
 
@@ -139,6 +140,10 @@ def test_evaluation_equals_scikit_learn(made: tuple[Path, str, Path]) -> None:
     scores = predict_slices(model, SliceChannels(inputs, found), "cpu")[:, 0]
     metrics = content["metrics"]
     assert metrics["auc"]["value"] == pytest.approx(roc_auc_score(cases.targets, scores))
+    worst = np.argsort(-np.abs(cases.targets - scores), kind="stable").tolist()
+    figures = figures_of_cases((run / "cases.html").read_text())
+    assert [name for name, _ in figures] == [cases.row(case).image[:12] for case in worst]
+    assert [lines[-1].split(" of ")[0] for _, lines in figures] == [f"slice {cases.place[case] + 1}" for case in worst]
     assert metrics["ap"]["value"] == pytest.approx(average_precision_score(cases.targets, scores))
     assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(cases.targets, scores >= 0.6))
     assert metrics["accuracy"]["threshold"] == 0.6

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 from safetensors import SafetensorError
 
-from scoutview.batches import Archive
+from scoutview.batches import Archive, read_slab
 from scoutview.encoders import Encoder, load_encoder, save_encoder
 from scoutview.errors import UsageError
 from scoutview.files import replacing
 from scoutview.metrics import CaseScores, dice_interval, evaluate_scores, overlaps
-from scoutview.tasks.evaluation import Evaluation
+from scoutview.tasks.evaluation import CasePicture, Evaluation, Shown
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import FILE, read_head, write_head
 from scoutview.tasks.metastasis.cases import Masks, SliceCases
@@ -270,4 +270,11 @@ def evaluate_metastasis(run: Path, archive: Archive, device: str) -> Evaluation:
         "metrics": {**figures["metrics"], **extra},
     }
     images = np.array([cases.row(case).image for case in range(len(cases))])
-    return Evaluation(content, {model.label: CaseScores((model.label,), images, patients, scores, targets)})
+    told = CaseScores((model.label,), images, patients, scores, targets)
+
+    def picture(case: int) -> CasePicture:
+        (store, volume), place = cases.volumes[cases.volume[case]], int(cases.place[case])
+        pixels = read_slab(store, volume, model.encoder.preprocessing, place, place + 1)[0]
+        return CasePicture(str(images[case]), pixels, f"slice {place + 1} of {len(volume.rows)}")
+
+    return Evaluation(content, {model.label: told}, shown=Shown("slice", told, picture))
