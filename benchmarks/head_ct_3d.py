@@ -2,10 +2,9 @@
 
 A dense net is pretrained on the training and validation patients without labels, by a reduced ct_3d. Four columns are
 fine-tuned with the same settings and seeds, from random weights with the heads volume, volume + types, volume + types +
-slices, and from the pretrained weights with all three; at each share of the training patients' labels, with half of
-the steps at least. The validation patients choose the best step; the test patients are asked about. Stopped at any
-moment, it goes on when run again.
-Run: python benchmarks/head_ct_3d.py --out FOLDER [--patients N --steps N --tuning-steps N --seeds N --fractions F ...]
+slices, and from the pretrained weights with all three; at each share of the training patients' labels. The validation
+patients choose the best step; the test patients are asked about. Stopped at any moment, it goes on when run again.
+Run: python benchmarks/head_ct_3d.py --out FOLDER [--patients N --steps N --seeds N --fractions F ... --columns C ...]
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def run_cells(out: Path, cells: list[Cell], steps: int) -> None:
     for cell in cells:
         column, fraction, seed = cell
         pretrained, heads = COLUMNS[column]
-        settings = replace(FINETUNING, heads=heads, seed=seed, steps=int(steps * max(fraction, 0.5)))
+        settings = replace(FINETUNING, heads=heads, seed=seed, steps=steps)
         task, _ = hemorrhage_task(cases, inputs, encoder_of(out, pretrained, seed), settings, "cpu")
         # Every patient has one volume.
         classes = task.train.values[:, 0].astype(np.int64)
@@ -131,13 +130,13 @@ def mean_of_areas(scores: npt.NDArray[np.float64], targets: npt.NDArray[np.float
     return float(np.mean([roc_auc_score(targets, column) for column in scores.T]))
 
 
-def show(out: Path, fractions: list[float], seeds: int) -> None:
+def show(out: Path, columns: list[str], fractions: list[float], seeds: int) -> None:
     """Table IV, then one line per figure; intervals are over patients, of the mean of seeds."""
     found: dict[tuple[str, float], npt.NDArray[np.float64]] = {}
-    print(f"| labelled volumes | {' | '.join(COLUMNS)} |\n{'|---' * (len(COLUMNS) + 1)}|")
+    print(f"| labelled volumes | {' | '.join(columns)} |\n{'|---' * (len(columns) + 1)}|")
     for fraction in fractions:
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             files = [folder_of(out, (column, fraction, seed)) / "scores.json" for seed in range(seeds)]
             entries = [json.loads(file.read_text()) for file in files]
             found[column, fraction] = np.array([entry["scores"] for entry in entries]).T
@@ -150,6 +149,8 @@ def show(out: Path, fractions: list[float], seeds: int) -> None:
     first, _, random, last = COLUMNS
     for fraction in fractions:
         for name, other in (("last - first column", first), ("pretrained - random, all heads", random)):
+            if not {last, other} <= set(columns):
+                continue
             pair = ((found[last, fraction], targets), (found[other, fraction], targets))
             gain = paired_difference(mean_of_areas, *pair, patients, rounds=1000)
             text = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
@@ -162,15 +163,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/head-ct-3d"))
     parser.add_argument("--patients", type=int, default=400)
     parser.add_argument("--steps", type=int, default=400, help="of the pretraining")
-    parser.add_argument("--tuning-steps", type=int, default=600, help="of a fine-tuning with all labels")
+    parser.add_argument("--tuning-steps", type=int, default=600, help="of a fine-tuning")
     parser.add_argument("--seeds", type=int, default=2, help="fine-tunings of each kind")
     parser.add_argument("--fractions", type=float, nargs="+", default=[1.0, 0.1], help="shares of labelled volumes")
+    parser.add_argument("--columns", nargs="+", default=[*COLUMNS], choices=[*COLUMNS])
     parser.add_argument("--at-once", type=int, default=2, help="fine-tunings side by side, a thread each")
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     out = arguments.out
     started = time.monotonic()
-    cells = [(c, f, seed) for seed in range(arguments.seeds) for f in arguments.fractions for c in COLUMNS]
+    cells = [(c, f, seed) for seed in range(arguments.seeds) for f in arguments.fractions for c in arguments.columns]
     missing = [cell for cell in cells if not (folder_of(out, cell) / "scores.json").exists()]
     if arguments.part is not None:
         mine = [cell for cell in cells[arguments.part :: arguments.at_once] if cell in missing]
@@ -178,14 +180,14 @@ def main() -> None:
         return
     if not (out / "store" / "store.json").exists():
         take_in(out, arguments.patients)
-    print(f"a pretraining of {arguments.steps} steps, {len(missing)} fine-tunings of up to {arguments.tuning_steps}")
+    print(f"a pretraining of {arguments.steps} steps, {len(missing)} fine-tunings of {arguments.tuning_steps}")
     pretrain([out / "store"], out=out / "pretraining", recipe="ct_3d", steps=arguments.steps, **PRETRAINING)
     command = [sys.executable, __file__, *sys.argv[1:], "--part"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     parts = [subprocess.Popen([*command, str(part)], env=environment) for part in range(arguments.at_once)]
     if sum(part.wait() for part in parts):
         sys.exit("a fine-tuning failed: see above, and run again")
-    show(out, arguments.fractions, arguments.seeds)
+    show(out, arguments.columns, arguments.fractions, arguments.seeds)
     print(f"head CT, seconds of this call: {time.monotonic() - started:.0f} (bar: none)")
 
 
