@@ -194,9 +194,9 @@ def test_warnings_terminal_and_page(
     assert str(tmp_path) not in page.text
     figures = [*against["metrics"].values(), *against["robustness"]["metrics"].values()]
     for entry in figures:
-        difference, other = entry["difference"], entry["other"]
+        difference, figure = entry["difference"], entry["other"]
         assert f"{difference['value']:+.3f} [{difference['low']:+.3f},\u00a0{difference['high']:+.3f}]" in page.text
-        assert f"{other['value']:.3f} [{other['low']:.2f},\u00a0{other['high']:.2f}]" in page.text
+        assert f"{figure['value']:.3f} [{figure['low']:.2f},\u00a0{figure['high']:.2f}]" in page.text
     (run / "metrics.jsonl").unlink()
     assert "steps are not compared" in evaluate(run, store, against=other)["against"]["warnings"][0]
 

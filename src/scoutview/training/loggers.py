@@ -20,6 +20,7 @@ from scoutview.files import write_text
 from scoutview.training.run_folder import RunFolder, numbers_of
 
 LoggerName = Literal["none", "wandb", "mlflow"]
+"""Where else the lines of a run are sent."""
 PROJECT = "scoutview"
 IDENTITY = "logged_as"
 """File of a run, and tag of MLflow's, that holds what `_identity` says."""

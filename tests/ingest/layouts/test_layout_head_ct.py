@@ -51,7 +51,7 @@ def test_rsna_ich_contradiction_and_wrong_rows(tmp_path: Path) -> None:
     write_dicom(source / "ID_a.dcm", slice_of(0), "CT", SOPInstanceUID="ID_a")
     with pytest.raises(UsageError, match=r"row 2 and stage_2_train.csv row 14 .* any haemorrhage as '1' and '0'"):
         take(source, tmp_path / "store", layout="rsna_ich", modality=None)
-    with pytest.raises(UsageError, match="row 2: 'ID_a_any', '2'"):
+    with pytest.raises(UsageError, match="row 2: 'ID_a_any' is not image and subtype, or '2' not 0 or 1"):
         list(rsna_ich.read(write(tmp_path / "other", {"stage_2_train.csv": "ID,Label\nID_a_any,2\n"})))
 
 

@@ -156,7 +156,7 @@ def test_what_is_known_of_a_slice(tmp_path: Path) -> None:
     }
     add_annotations(store, [mask_annotation(image_id(4, 5), NAME, np.ones((ROWS + 1, 3), dtype=bool))])
     archive = Archive.open([store.path])
-    with pytest.raises(UsageError, match="mask of spot of image image-04-5 is wrong"):
+    with pytest.raises(UsageError, match="mask of spot of image image-04-5 is damaged"):
         SliceCases.of(archive, Masks.read(archive, NAME), "train")
 
 
