@@ -142,6 +142,8 @@ def main() -> None:
     print(f"AP two-stage: {precision.value:.3f} [{precision.low:.3f}, {precision.high:.3f}]")
     plain = paired_difference(roc_auc, (mean["random", True], targets), (mean["random", False], targets), patients)
     print(f"random, two-stage - without mask: {plain.value:+.3f} [{plain.low:+.3f}, {plain.high:+.3f}]")
+    unmasked = paired_difference(roc_auc, (alone, targets), (mean["random", False], targets), patients)
+    print(f"without mask, pretrained - random: {unmasked.value:+.3f} [{unmasked.low:+.3f}, {unmasked.high:+.3f}]")
     print(f"AUC two-stage: {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}] (bar: >= 0.95)")
     for title, other in (("two-stage - without mask", alone), ("pretrained - random", random)):
         gain = paired_difference(roc_auc, (two_stage, targets), (other, targets), patients)
