@@ -68,7 +68,7 @@ PRETRAINING: dict[str, Any] = {
     "workers": 0,
 }
 """Changes to ct_3d; as in small_cpu, views overlap and keep their brightness, or the loss stays at ln K here."""
-FINETUNING = HemorrhageSettings(batch_size=8, learning_rate=4e-3, head_learning_rate=4e-3)
+FINETUNING = HemorrhageSettings(batch_size=8, learning_rate=2e-3, head_learning_rate=2e-3, mirrored=0.5)
 Cell = tuple[str, float, int]
 
 

@@ -16,14 +16,22 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from scoutview import evaluate, finetune
 from scoutview.batches import Archive, LabelledVolumes, WholeVolume
 from scoutview.commands.finetune import make_settings
-from scoutview.encoders import save_encoder, untrained_encoder
+from scoutview.encoders import load_encoder, save_encoder, untrained_encoder
 from scoutview.errors import UsageError
 from scoutview.ingest import run_ingest
 from scoutview.phantoms import write_phantoms
 from scoutview.preprocessing import Preprocessing
 from scoutview.store import SPLITS, Annotation, Store, add_annotations
 from scoutview.tasks import HemorrhageSettings, finetuning, load_classifier, predict
-from scoutview.tasks.hemorrhage import HEADS, TYPES, Hemorrhage, hemorrhage_loss, hemorrhage_targets, slice_targets
+from scoutview.tasks.hemorrhage import (
+    HEADS,
+    TYPES,
+    Hemorrhage,
+    hemorrhage_loss,
+    hemorrhage_targets,
+    hemorrhage_task,
+    slice_targets,
+)
 from scoutview.tasks.inputs import VolumeInputs, volume_reader
 from scoutview.views import network_slices
 
@@ -50,8 +58,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inputs_of(store: Path, encoder: Path) -> tuple[LabelledVolumes, VolumeInputs]:
-    from scoutview.encoders import load_encoder
-
     cases = LabelledVolumes.of(Archive.open([store]))
     return cases, VolumeInputs(volume_reader(load_encoder(encoder), cases, "head"), SIZE)
 
@@ -191,6 +197,27 @@ def test_heads_can_be_left_out(store: Path, encoder: Path, tmp_path: Path, heads
     layers["volume", "slices"] = {"volume.weight": (1, 128), **of_slices}
     assert {name: value.shape for name, value in weights.items() if name.endswith("weight")} == layers[heads]
     assert set(evaluate(run, store)["per_class"]) == set(heads)
+
+
+def test_a_part_of_the_volumes_is_mirrored(store: Path, encoder: Path) -> None:
+    cases, inputs = inputs_of(store, encoder)
+    still = {"zoom": (1.0, 1.0), "shift": 0.0, "gain": (1.0, 1.0), "bias": (0.0, 0.0)}
+    volumes = torch.rand(40, 1, 2, 5, 7)
+    kinds = []
+    for chance in (0.0, 0.3, 1.0):
+        settings = HemorrhageSettings(mirrored=chance, **still)
+        task, _ = hemorrhage_task(cases, inputs, load_encoder(encoder), settings, "cpu")
+        shown = task.augmented(volumes, np.random.default_rng(2))
+        as_it_is = [torch.allclose(a, b, atol=1e-5) for a, b in zip(shown, volumes, strict=True)]
+        reversed_columns = volumes[..., torch.arange(6, -1, -1)]
+        turned = [torch.allclose(a, b, atol=1e-5) for a, b in zip(shown, reversed_columns, strict=True)]
+        assert [a != b for a, b in zip(as_it_is, turned, strict=True)] == [True] * 40
+        kinds.append(sum(turned))
+    assert kinds[0] == 0
+    assert 6 <= kinds[1] <= 20
+    assert kinds[2] == 40
+    with pytest.raises(UsageError, match=r"mirrored 2 must lie in \[0, 1\]"):
+        HemorrhageSettings(mirrored=2)
 
 
 def test_models_are_compared_in_the_heads_that_both_have(store: Path, encoder: Path, tmp_path: Path) -> None:

@@ -66,8 +66,12 @@ class Classification:
     def loss(self, cases: Sequence[int], generator: np.random.Generator) -> Tensor:
         """Cross-entropies of augmented images."""
         images = self.inputs.batch([self.train.indices[case] for case in cases]).to(self.device)
-        logits = self.model.logits(augment(images, self.settings, generator))
+        logits = self.model.logits(self.augmented(images, generator))
         return self.loss_of(logits, torch.from_numpy(self.train.values[list(cases)]).to(self.device))
+
+    def augmented(self, images: Tensor, generator: np.random.Generator) -> Tensor:
+        """See `augment`."""
+        return augment(images, self.settings, generator)
 
     def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
         """See `classification_loss`."""

@@ -49,6 +49,7 @@ class HemorrhageSettings(FinetuneSettings):
         volume_label: whether there is any haemorrhage in a volume.
         type_labels: which types of it there are in a volume.
         slice_label: whether there is any in a slice; labels of whole series say nothing about slices.
+        mirrored: chance that a volume is shown with left and right exchanged, of which no label here speaks.
     """
 
     batch_size: int = 8
@@ -56,11 +57,14 @@ class HemorrhageSettings(FinetuneSettings):
     volume_label: str = "hemorrhage"
     type_labels: tuple[str, ...] = TYPES
     slice_label: str = "hemorrhage"
+    mirrored: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.heads or len(set(self.heads)) < len(self.heads) or not set(self.heads) <= set(HEADS):
             raise UsageError(f"heads {list(self.heads)}: name some of {', '.join(HEADS)}, each once")
+        if not 0 <= self.mirrored <= 1:
+            raise UsageError(f"mirrored {self.mirrored} must lie in [0, 1]")
         if "types" in self.heads and not self.type_labels:
             raise UsageError("type_labels is empty: name labels of types, or leave types out of heads")
 
@@ -75,7 +79,16 @@ class Hemorrhage(Classification):
     """A classifier whose head has the outputs of all heads. parts: where each one's lie."""
 
     inputs: VolumeInputs
+    settings: HemorrhageSettings
     parts: Mapping[str, slice]
+
+    def augmented(self, images: Tensor, generator: np.random.Generator) -> Tensor:
+        """See `augment`; then a part of the volumes [volume, 1, slice, row, column] is mirrored."""
+        moved = super().augmented(images, generator)
+        if not self.settings.mirrored:
+            return moved
+        chosen = torch.from_numpy(generator.random(len(moved)) < self.settings.mirrored).to(moved.device)
+        return torch.where(chosen.view(-1, 1, 1, 1, 1), moved.flip(-1), moved)
 
     def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The sum of the heads' losses."""
