@@ -68,7 +68,6 @@ PRETRAINING: dict[str, Any] = {
     "workers": 0,
 }
 """Changes to ct_3d; as in small_cpu, views overlap and keep their brightness, or the loss stays at ln K here."""
-FINETUNING = HemorrhageSettings(batch_size=8, learning_rate=2e-3, head_learning_rate=2e-3, mirrored=0.5)
 Cell = tuple[str, float, int]
 
 
@@ -99,7 +98,7 @@ def encoder_of(out: Path, pretrained: bool, seed: int) -> Encoder:
     return untrained_encoder("densenet_3d", SIZE, Preprocessing(), 1000 + seed)
 
 
-def run_cells(out: Path, cells: list[Cell], steps: int) -> None:
+def run_cells(out: Path, cells: list[Cell], common: HemorrhageSettings) -> None:
     """Fine-tune what is missing, in this process on one thread; heads are read once for all."""
     torch.set_num_threads(1)
     cases = LabelledVolumes.of(Archive.open([out / "store"]))
@@ -107,7 +106,7 @@ def run_cells(out: Path, cells: list[Cell], steps: int) -> None:
     for cell in cells:
         column, fraction, seed = cell
         pretrained, heads = COLUMNS[column]
-        settings = replace(FINETUNING, heads=heads, seed=seed, steps=steps)
+        settings = replace(common, heads=heads, seed=seed)
         task, _ = hemorrhage_task(cases, inputs, encoder_of(out, pretrained, seed), settings, "cpu")
         # Every patient has one volume.
         classes = task.train.values[:, 0].astype(np.int64)
@@ -166,6 +165,8 @@ def main() -> None:
     parser.add_argument("--tuning-steps", type=int, default=600, help="of a fine-tuning")
     parser.add_argument("--seeds", type=int, default=2, help="fine-tunings of each kind")
     parser.add_argument("--fractions", type=float, nargs="+", default=[1.0, 0.1], help="shares of labelled volumes")
+    parser.add_argument("--learning-rate", type=float, default=4e-3, help="of a fine-tuning")
+    parser.add_argument("--mirrored", type=float, default=0.0, help="chance that a fine-tuning sees a mirrored volume")
     parser.add_argument("--columns", nargs="+", default=[*COLUMNS], choices=[*COLUMNS])
     parser.add_argument("--at-once", type=int, default=2, help="fine-tunings side by side, a thread each")
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
@@ -176,7 +177,8 @@ def main() -> None:
     missing = [cell for cell in cells if not (folder_of(out, cell) / "scores.json").exists()]
     if arguments.part is not None:
         mine = [cell for cell in cells[arguments.part :: arguments.at_once] if cell in missing]
-        run_cells(out, mine, arguments.tuning_steps)
+        rate, steps, mirrored = arguments.learning_rate, arguments.tuning_steps, arguments.mirrored
+        run_cells(out, mine, HemorrhageSettings(steps, 8, 0, rate, head_learning_rate=rate, mirrored=mirrored))
         return
     if not (out / "store" / "store.json").exists():
         take_in(out, arguments.patients)
