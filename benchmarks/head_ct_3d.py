@@ -177,8 +177,14 @@ def main() -> None:
     missing = [cell for cell in cells if not (folder_of(out, cell) / "scores.json").exists()]
     if arguments.part is not None:
         mine = [cell for cell in cells[arguments.part :: arguments.at_once] if cell in missing]
-        rate, steps, mirrored = arguments.learning_rate, arguments.tuning_steps, arguments.mirrored
-        run_cells(out, mine, HemorrhageSettings(steps, 8, 0, rate, head_learning_rate=rate, mirrored=mirrored))
+        common = HemorrhageSettings(
+            steps=arguments.tuning_steps,
+            batch_size=8,
+            learning_rate=arguments.learning_rate,
+            head_learning_rate=arguments.learning_rate,
+            mirrored=arguments.mirrored,
+        )
+        run_cells(out, mine, common)
         return
     if not (out / "store" / "store.json").exists():
         take_in(out, arguments.patients)

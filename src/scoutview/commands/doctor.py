@@ -198,11 +198,12 @@ def _secret() -> Finding:
 
 
 def _extra(name: str, distributions: tuple[str, ...], purpose: str) -> Finding:
-    there = [f"{entry} {version}" for entry in distributions if (version := _version(entry))]
-    if len(there) == len(distributions):
-        return Finding(name, "good", f"{purpose}: {', '.join(there)}")
-    missing = ", ".join(entry for entry in distributions if not _version(entry))
-    return Finding(name, "note", f"{purpose}: lacks {missing}: pip install 'scoutview[{name}]'")
+    versions = {entry: _version(entry) for entry in distributions}
+    missing = [entry for entry, version in versions.items() if version is None]
+    if missing:
+        return Finding(name, "note", f"{purpose}: lacks {', '.join(missing)}: pip install 'scoutview[{name}]'")
+    there = ", ".join(f"{entry} {version}" for entry, version in versions.items())
+    return Finding(name, "good", f"{purpose}: {there}")
 
 
 def _version(distribution: str) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from scoutview.study.areas import MEASURES, Key
 from scoutview.study.cells import Study
 from scoutview.study.drawn import Drawn
-from scoutview.study.plan import REFERENCE
+from scoutview.study.plan import REFERENCE, StudyPlan
 from scoutview.study.tasks import Part
 
 
@@ -25,21 +25,24 @@ def _alike(one: Part, other: Part) -> bool:
 
 
 def task_differences(
-    study: Study, areas: Mapping[Key, Drawn], complete: Mapping[tuple[str, float], Sequence[int]]
+    plan: StudyPlan,
+    areas: Mapping[Key, Drawn],
+    complete: Mapping[tuple[str, float], Sequence[int]],
+    firsts: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Fine-tuned models of a later task against those of the first with its test cases, where the same seeds count.
 
     The same encoder in both, which tells what the task's further labels or settings add; and each encoder in the later
-    task against random weights in the first, which tells what all of it together does.
+    task against random weights in the first, which tells what all of it together does. firsts [task]: of `twins`.
     """
-    names, measure = list(study.plan.tasks), MEASURES[0]
+    names, measure = list(plan.tasks), MEASURES[0]
     entries = []
-    for fraction in study.plan.fractions:
-        for name, number in zip(names, twins(study), strict=True):
+    for fraction in plan.fractions:
+        for name, number in zip(names, firsts, strict=True):
             first = names[number]
             if name == first or complete[name, fraction] != complete[first, fraction]:
                 continue
-            for encoder in (REFERENCE, *study.plan.encoders):
+            for encoder in (REFERENCE, *plan.encoders):
                 for reference in dict.fromkeys((encoder, REFERENCE)):
                     keys = (name, fraction, encoder, measure), (first, fraction, reference, measure)
                     if not all(key in areas for key in keys):

@@ -32,7 +32,8 @@ def summarise(study: Study) -> dict[str, Any]:
     ]
     known = _rows(study, results, tried)
     complete = _complete_seeds(study, known)
-    areas, frocs = all_areas(study, known, complete, twins(study)), all_frocs(study, known, complete)
+    firsts = twins(study)
+    areas, frocs = all_areas(study, known, complete, firsts), all_frocs(study, known, complete)
     return {
         "plan": study.plan.as_dict(),
         "architecture": study.like.architecture,
@@ -51,7 +52,7 @@ def summarise(study: Study) -> dict[str, Any]:
         "choices": [{**asdict(entry), "settings": study.plan.choices()[entry.choice]} for entry in tried],
         "differences": differences(study.plan, areas),
         "froc_differences": differences(study.plan, frocs),
-        "task_differences": task_differences(study, areas, complete),
+        "task_differences": task_differences(study.plan, areas, complete, firsts),
         "curves": curves(study.plan, known, complete),
         "convergence": convergence(study.plan, known, complete),
         "robustness": robustness(study, known, complete),

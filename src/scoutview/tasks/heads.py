@@ -46,14 +46,14 @@ def _of_slices(maps: Tensor, slices: int) -> Tensor:
 
 def new_head(network: Network, outputs: int, slices: int = 0) -> Head:
     """A head with that many outputs; the last `slices` of them, if any, are those of the slices of a volume."""
-    if not slices:
-        linear = nn.Linear(network.features, outputs)
-        nn.init.zeros_(linear.bias)
-        return linear
-    assert not isinstance(network, VisionTransformer)
-    head = SliceHead(network.features, network.channels, outputs - slices, slices)
-    for layer in (head.volume, head.slice):
-        if layer is not None:
+    head: Head
+    if slices:
+        assert not isinstance(network, VisionTransformer)
+        head = SliceHead(network.features, network.channels, outputs - slices, slices)
+    else:
+        head = nn.Linear(network.features, outputs)
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
             nn.init.zeros_(layer.bias)
     return head
 

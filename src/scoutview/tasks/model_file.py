@@ -14,7 +14,7 @@ from scoutview.errors import UsageError
 from scoutview.tasks.classification import Classification, Classifier, new_classifier
 from scoutview.tasks.finetuning import FinetuneSettings, Job
 from scoutview.tasks.head_file import FILE, names_in, read_checked_head, read_head, write_head
-from scoutview.tasks.heads import new_head, slices_of
+from scoutview.tasks.heads import Head, new_head, slices_of
 from scoutview.tasks.inputs import cases_for, inputs_for
 from scoutview.tasks.labels import class_targets
 
@@ -81,13 +81,15 @@ def load_classifier(run: Path) -> Classifier:
     if not path.is_file():
         raise UsageError(f"{run} holds no fine-tuned model: make one with scoutview finetune classification")
     encoder = load_encoder(run)
+
+    def announced(told: Mapping[str, str]) -> Head:
+        return new_head(encoder.network, len(names_in(told, "classes")), _slices(told, encoder))
+
     try:
-        metadata, weights = read_checked_head(
-            run, lambda told: new_head(encoder.network, len(names_in(told, "classes")), _slices(told, encoder))
-        )
+        metadata, weights = read_checked_head(run, announced)
         labels, classes = (names_in(metadata, key) for key in ("labels", "classes"))
         exclusive = bool(json.loads(metadata["exclusive"]))
-        head = new_head(encoder.network, len(classes), _slices(metadata, encoder))
+        head = announced(metadata)
         head.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is damaged or does not fit its encoder ({error}): fine-tune again") from error
